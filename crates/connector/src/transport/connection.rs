@@ -1,0 +1,145 @@
+//! One live TLS connection: who is at the other end, and a switch that closes it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwapOption;
+use control_plane::ids::ParticipantId;
+use identity::VerifiedParticipant;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+/// What both ends of the code know about a connection; shared by its stream and its calls.
+pub struct Connection {
+    /// The address at the other end, for logs.
+    pub remote: SocketAddr,
+    /// The peer's certificates as presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    participant: ArcSwapOption<VerifiedParticipant>,
+    closed: CancellationToken,
+}
+
+impl Connection {
+    /// A connection whose handshake ended; its participant is not verified yet.
+    pub fn new(remote: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Arc<Self> {
+        Arc::new(Self { remote, chain, participant: ArcSwapOption::empty(), closed: CancellationToken::new() })
+    }
+
+    /// The verified participant, once identities were exchanged.
+    pub fn participant(&self) -> Option<Arc<VerifiedParticipant>> {
+        self.participant.load_full()
+    }
+
+    /// Keeps the verdict of the exchange.
+    pub fn verified(&self, participant: VerifiedParticipant) {
+        self.participant.store(Some(Arc::new(participant)));
+    }
+
+    /// Closes the connection: reads and writes fail from here on.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Completes when the connection was closed from our side.
+    pub fn closed(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+}
+
+/// Every open connection, so that a change of trust reaches the open ones within a second.
+#[derive(Default)]
+pub struct Connections(Mutex<Vec<Weak<Connection>>>);
+
+impl Connections {
+    /// Remembers a connection for as long as it lives.
+    pub fn register(&self, connection: &Arc<Connection>) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|entry| entry.strong_count() > 0);
+        open.push(Arc::downgrade(connection));
+    }
+
+    /// The connections that are open.
+    pub fn open(&self) -> Vec<Arc<Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Closes every connection whose verified participant is `participant`; tells how many.
+    pub fn close_of(&self, participant: &ParticipantId) -> usize {
+        let theirs = self.open().into_iter().filter(|connection| {
+            connection.participant().is_some_and(|verified| verified.id() == participant)
+        });
+        theirs.map(|connection| connection.close()).count()
+    }
+}
+
+/// A TLS stream tied to its [`Connection`]: closing the connection breaks the stream.
+pub struct PeerStream<S> {
+    stream: S,
+    connection: Arc<Connection>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S> PeerStream<S> {
+    /// Ties `stream` to `connection`.
+    pub fn new(stream: S, connection: Arc<Connection>) -> Self {
+        let closing = Box::pin(connection.closed.clone().cancelled_owned());
+        Self { stream, connection, closing }
+    }
+
+    fn check_open(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.closing.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was closed by this connector"))
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<S> Connected for PeerStream<S> {
+    type ConnectInfo = Arc<Connection>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.connection.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_open(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_open(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check_open(context)?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,10 @@
+//! Connections between connectors: accept, dial, exchange identities, close when trust changes.
+//!
+//! A connection carries nothing but `Exchange` and `GetVersions` until both membership statements were
+//! verified; the verdict is kept on the connection and expires with it.
+
+pub mod connection;
+pub mod dialer;
+pub mod listener;
+
+pub use connection::{Connection, Connections, PeerStream};
