@@ -1,0 +1,541 @@
+//! The command line: every command with its help and an example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Fairlead: share research data, academic resources and computing without giving up control.
+#[derive(Debug, Parser)]
+#[command(name = "fairlead", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done, 1 our fault, 2 usage, 3 refused by policy, 4 refused by peer, 5 not found, \
+                        6 unavailable.\nEvery command prints a table for people, or JSON with --json.")]
+pub struct Cli {
+    /// Print JSON (one object, or one a line where there are several)
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The connector's data directory, where its administration socket is
+    #[arg(long, global = true, env = "FAIRLEAD_DATA", value_name = "DIR", default_value = "fairlead-data")]
+    pub data: PathBuf,
+    /// Language of texts for people
+    #[arg(long, global = true, env = "FAIRLEAD_LANGUAGE", value_enum, default_value_t = Language::En)]
+    pub language: Language,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The languages of texts for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English
+    #[value(name = "en")]
+    En,
+    /// 繁體中文
+    #[value(name = "zh-Hant")]
+    ZhHant,
+    /// 简体中文
+    #[value(name = "zh-Hans")]
+    ZhHans,
+}
+
+impl Language {
+    /// The BCP 47 tag.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::ZhHant => "zh-Hant",
+            Self::ZhHans => "zh-Hans",
+        }
+    }
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the connector of one participant until SIGTERM (SIGHUP reloads certificates, lists and settings)
+    #[command(after_help = "Example: fairlead run --config connector-config/hong-kong.toml")]
+    Run(ConfigFile),
+    /// Check settings without opening anything
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The authority of a data space: identities, statements, revocation
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// Enrol this connector with an authority: makes the key here, sends only a signing request
+    #[command(after_help = "Example: fairlead enrol --config hong-kong.toml --token-file token.txt")]
+    Enrol(EnrolArgs),
+    /// Offer datasets
+    #[command(subcommand)]
+    Dataset(DatasetCommand),
+    /// Search the shared catalogue
+    #[command(subcommand)]
+    Catalogue(CatalogueCommand),
+    /// Negotiate an agreement for a dataset
+    #[command(after_help = "Example: fairlead negotiate https://hku.example/id/weather --wait 30")]
+    Negotiate(NegotiateArgs),
+    /// Negotiations under way and ended
+    #[command(subcommand)]
+    Negotiation(NegotiationCommand),
+    /// Agreements, and what may still be done under them
+    #[command(subcommand)]
+    Agreement(AgreementCommand),
+    /// The connectors we know
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// Pull data under an agreement
+    #[command(subcommand)]
+    Transfer(TransferCommand),
+    /// Use pulled data: decision, counter and record come before the first byte
+    #[command(after_help = "Example: fairlead use urn:uuid:… --action read --purpose dpv:AcademicResearch > weather.csv\n\
+                            The bytes go to standard output. To write a file, the policy must permit the action `export`.")]
+    Use(UseArgs),
+    /// What this connector holds of others' data
+    #[command(subcommand)]
+    Holdings(HoldingsCommand),
+    /// Check, explain and render policies; needs no running connector
+    #[command(subcommand)]
+    Policy(super::policy::PolicyCommand),
+    /// The append-only record of what this connector did
+    #[command(after_help = "Example: fairlead ledger --from 0 --json")]
+    Ledger(LedgerArgs),
+    /// Find out what is wrong, here or on the way to a peer
+    #[command(subcommand)]
+    Doctor(DoctorCommand),
+    /// The state of the running connector
+    Status,
+    /// Read settings, certificates and lists again
+    Reload,
+    /// Copy the state of the running connector to one file
+    #[command(after_help = "Example: fairlead backup /var/backups/fairlead-2026-11-24.db")]
+    Backup {
+        /// The file to write; must not exist
+        file: PathBuf,
+    },
+    /// Put a backup back into a stopped connector's data directory
+    #[command(after_help = "Example: fairlead restore /var/backups/fairlead-2026-11-24.db --data fairlead-data\n\
+        Counted agreements stay closed until their provider was reached: a backup cannot give spent uses back.")]
+    Restore {
+        /// A file that `fairlead backup` wrote
+        file: PathBuf,
+    },
+    /// Tell the whole story on real data: an authority and three connectors as processes on [::1]
+    #[command(after_help = "Example: fairlead demo --keep /tmp/fairlead-demo")]
+    Demo(DemoArgs),
+}
+
+/// Names a settings file.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The settings of this participant (TOML)
+    #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `fairlead config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Report every mistake at once, by path
+    #[command(after_help = "Example: fairlead config check connector-config/macao.toml")]
+    Check {
+        /// The settings file (TOML)
+        file: PathBuf,
+    },
+}
+
+/// `fairlead authority …`
+#[derive(Debug, Subcommand)]
+pub enum AuthorityCommand {
+    /// Make the root, the issuing authority and empty revocation lists
+    #[command(after_help = "Example: fairlead authority init --dir authority --name \"Bay Area data space\"")]
+    Init {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name of the data space
+        #[arg(long)]
+        name: String,
+    },
+    /// Serve enrolment, renewal, statements and lists
+    #[command(after_help = "Example: fairlead authority run --dir authority --listen [::]:7400")]
+    Run {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to listen
+        #[arg(long, default_value = "[::]:7400")]
+        listen: std::net::SocketAddr,
+    },
+    /// Make a one-time enrolment token for one participant
+    #[command(after_help = "Example: fairlead authority token --dir authority --address ca.example:7400 \
+        --participant https://hku.example/id --legal-name \"Example University\" --jurisdiction HK --city \"Hong Kong\" \
+        --name connector.hku.example --subject-base https://hku.example/id/")]
+    Token(TokenArgs),
+    /// Revoke a participant's certificates and publish a new list
+    #[command(after_help = "Example: fairlead authority revoke --dir authority https://hku.example/id")]
+    Revoke {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// The participant
+        participant: String,
+    },
+    /// Issue a new membership statement (a newer one supersedes the older at once)
+    #[command(after_help = "Example: fairlead authority statement --dir authority https://hku.example/id --security-profile trust")]
+    Statement {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// The participant
+        participant: String,
+        /// base, trust or trustplus
+        #[arg(long)]
+        security_profile: Option<String>,
+        /// ISO 3166 code; CN, HK and MO stand apart
+        #[arg(long)]
+        jurisdiction: Option<String>,
+        /// City
+        #[arg(long)]
+        city: Option<String>,
+    },
+    /// Members, certificates and statements
+    #[command(after_help = "Example: fairlead authority list --dir authority")]
+    List {
+        /// The authority's directory
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+/// What an enrolment token fixes.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// The authority's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// host:port where the authority is reached
+    #[arg(long)]
+    pub address: String,
+    /// The participant's URI
+    #[arg(long)]
+    pub participant: String,
+    /// Legal name; `TEXT` or `LANGUAGE=TEXT`, repeatable
+    #[arg(long, required = true)]
+    pub legal_name: Vec<String>,
+    /// ISO 3166 code; CN, HK and MO stand apart
+    #[arg(long)]
+    pub jurisdiction: String,
+    /// City
+    #[arg(long)]
+    pub city: String,
+    /// DNS names and addresses for the certificate, repeatable
+    #[arg(long, required = true)]
+    pub name: Vec<String>,
+    /// Address prefixes (IPv6 or IPv4), repeatable
+    #[arg(long)]
+    pub prefix: Vec<String>,
+    /// Roles, repeatable
+    #[arg(long, default_values_t = [String::from("provider"), String::from("consumer")])]
+    pub role: Vec<String>,
+    /// base, trust or trustplus
+    #[arg(long, default_value = "base")]
+    pub security_profile: String,
+    /// IRI under which this publisher's subjects lie; ends in `/`
+    #[arg(long)]
+    pub subject_base: String,
+    /// How long the token may be used
+    #[arg(long, default_value_t = 24)]
+    pub valid_hours: u32,
+}
+
+/// `fairlead enrol`
+#[derive(Debug, Args)]
+pub struct EnrolArgs {
+    /// The settings of this participant (TOML)
+    #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// A file that holds the one-time token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+}
+
+/// `fairlead dataset …`
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Check, sign and publish a self-description
+    #[command(after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv")]
+    Publish {
+        /// The self-description (Turtle, DCAT 3 with an ODRL offer)
+        description: PathBuf,
+        /// file:ROOT/PATH, directory:ROOT/PATH or http(s)://…; ROOT is a name under [sources] in the settings
+        #[arg(long)]
+        source: String,
+        /// Only check and show the clauses
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Withdraw a dataset from the catalogue; agreements stay as they are
+    #[command(after_help = "Example: fairlead dataset withdraw https://hku.example/id/weather")]
+    Withdraw {
+        /// The dataset
+        dataset: String,
+    },
+    /// What we offer
+    List(PageArgs),
+}
+
+/// How much of a list.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// Rows, 1 to 500
+    #[arg(long, default_value_t = 100)]
+    pub page_size: u32,
+    /// Where the page before ended
+    #[arg(long, default_value = "")]
+    pub page: String,
+}
+
+/// `fairlead catalogue …`
+#[derive(Debug, Subcommand)]
+pub enum CatalogueCommand {
+    /// Search by words, keyword, theme, publisher or purpose
+    #[command(after_help = "Example: fairlead catalogue search 天氣 --purpose dpv:AcademicResearch --language zh-Hant")]
+    Search {
+        /// Words in titles, descriptions and keywords; Traditional and Simplified Chinese find each other
+        #[arg(default_value = "")]
+        text: String,
+        /// Exact keyword
+        #[arg(long, default_value = "")]
+        keyword: String,
+        /// Theme IRI
+        #[arg(long, default_value = "")]
+        theme: String,
+        /// Publisher URI
+        #[arg(long, default_value = "")]
+        publisher: String,
+        /// A purpose that the offer must allow
+        #[arg(long, default_value = "")]
+        purpose: String,
+        /// Rows, 1 to 100
+        #[arg(long, default_value_t = 20)]
+        page_size: u32,
+        /// Where the page before ended
+        #[arg(long, default_value = "")]
+        page: String,
+    },
+    /// One entry, with its offer as clauses
+    #[command(after_help = "Example: fairlead catalogue show https://hku.example/id/weather --language zh-Hans")]
+    Show {
+        /// The dataset
+        dataset: String,
+    },
+}
+
+/// `fairlead negotiate`
+#[derive(Debug, Args)]
+pub struct NegotiateArgs {
+    /// The dataset, as the catalogue names it
+    pub dataset: String,
+    /// Which offer, where there are several
+    #[arg(long, default_value = "")]
+    pub offer: String,
+    /// Other terms: a file with an ODRL offer in JSON
+    #[arg(long, value_name = "FILE")]
+    pub terms: Option<PathBuf>,
+    /// Seconds to wait for the end; 0 returns at once
+    #[arg(long, default_value_t = 30)]
+    pub wait: u32,
+}
+
+/// `fairlead negotiation …`
+#[derive(Debug, Subcommand)]
+pub enum NegotiationCommand {
+    /// All negotiations, newest first
+    List(PageArgs),
+    /// One negotiation
+    Show {
+        /// Our name for it
+        id: String,
+        /// Seconds to wait until it ends or needs us
+        #[arg(long, default_value_t = 0)]
+        wait: u32,
+    },
+    /// Accept what is on the table
+    #[command(after_help = "Example: fairlead negotiation accept urn:uuid:…")]
+    Accept {
+        /// Our name for it
+        id: String,
+    },
+    /// Put other terms on the table
+    #[command(after_help = "Example: fairlead negotiation counter urn:uuid:… --terms offer.json")]
+    Counter {
+        /// Our name for it
+        id: String,
+        /// A file with an ODRL offer in JSON
+        #[arg(long, value_name = "FILE")]
+        terms: PathBuf,
+    },
+    /// End it without an agreement
+    #[command(after_help = "Example: fairlead negotiation terminate urn:uuid:… --reason \"not this year\"")]
+    Terminate {
+        /// Our name for it
+        id: String,
+        /// Told to the peer
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+/// `fairlead agreement …`
+#[derive(Debug, Subcommand)]
+pub enum AgreementCommand {
+    /// All agreements, newest first
+    List(PageArgs),
+    /// One agreement: clauses, both signatures, state
+    Show {
+        /// The agreement
+        id: String,
+    },
+    /// Stop streams and uses until resumed; the peer is told
+    #[command(after_help = "Example: fairlead agreement suspend urn:uuid:… --reason \"audit\"")]
+    Suspend(ChangeArgs),
+    /// Lift a suspension of ours
+    Resume(ChangeArgs),
+    /// End the agreement for good; the peer is told
+    Revoke(ChangeArgs),
+}
+
+/// What to change, and why.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Which one
+    pub id: String,
+    /// Recorded, and told to the peer
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// `fairlead peer …`
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Configured and seen peers
+    List(PageArgs),
+    /// Refuse everything from a peer until resumed
+    #[command(after_help = "Example: fairlead peer suspend https://macao.example/id --reason \"incident 12\"")]
+    Suspend(ChangeArgs),
+    /// Talk to a peer again
+    Resume(ChangeArgs),
+}
+
+/// `fairlead transfer …`
+#[derive(Debug, Subcommand)]
+pub enum TransferCommand {
+    /// Pull the dataset of an agreement; the copy lies sealed
+    #[command(after_help = "Example: fairlead transfer start urn:uuid:…")]
+    Start {
+        /// The agreement
+        agreement: String,
+        /// Return at once instead of waiting for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// All transfers, newest first
+    List(PageArgs),
+    /// One transfer
+    Show {
+        /// Our name for it
+        id: String,
+    },
+    /// Pause; either side may
+    Suspend(ChangeArgs),
+    /// Go on where it stopped
+    Resume(ChangeArgs),
+    /// End it for good
+    Terminate(ChangeArgs),
+}
+
+/// `fairlead use`
+#[derive(Debug, Args)]
+pub struct UseArgs {
+    /// The agreement
+    pub agreement: String,
+    /// What is done with the data
+    #[arg(long, default_value = "read")]
+    pub action: String,
+    /// Why: a purpose of the taxonomy, e.g. dpv:AcademicResearch
+    #[arg(long, default_value = "")]
+    pub purpose: String,
+    /// Who gets the result
+    #[arg(long, default_value = "")]
+    pub recipient: String,
+    /// The program that reads
+    #[arg(long, default_value = "")]
+    pub application: String,
+    /// Path within the dataset, where it has several objects
+    #[arg(long, default_value = "")]
+    pub object: String,
+    /// First byte
+    #[arg(long, default_value_t = 0)]
+    pub offset: u64,
+    /// Number of bytes; 0 reads to the end
+    #[arg(long, default_value_t = 0)]
+    pub length: u64,
+    /// `-` for standard output, or a file: then the action is `fl:export`, which the policy must permit
+    #[arg(long, default_value = "-")]
+    pub output: String,
+    /// Only explain what would be decided; nothing is counted
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `fairlead holdings …`
+#[derive(Debug, Subcommand)]
+pub enum HoldingsCommand {
+    /// Everything held
+    List(PageArgs),
+    /// One holding: what may be done until when, counts left, duties owed
+    Show {
+        /// The agreement
+        agreement: String,
+    },
+    /// Destroy the keys of a holding before its deadline, with proof to the provider
+    Delete {
+        /// The agreement
+        agreement: String,
+    },
+}
+
+/// `fairlead ledger`
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// First record
+    #[arg(long, default_value_t = 0)]
+    pub from: u64,
+    /// Records, 1 to 500
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// `fairlead doctor …`
+#[derive(Debug, Subcommand)]
+pub enum DoctorCommand {
+    /// This connector: settings, certificate, statement, clock, disk
+    #[command(name = "self")]
+    Here,
+    /// A dry run against a peer: resolution, IPv6, TLS, certificate, statement, clock, versions
+    #[command(after_help = "Example: fairlead doctor peer '[2001:db8::7]:7443'")]
+    Peer {
+        /// host:port, or a configured participant
+        address: String,
+    },
+}
+
+/// `fairlead demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep everything in this directory, to look around
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Wait for Enter before each step
+    #[arg(long)]
+    pub pause: bool,
+}
