@@ -1,1 +1,58 @@
-fn main() {}
+//! The project's tasks: `cargo xtask codegen`. One language for scripts, one command for each need.
+
+mod codegen;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Fairlead workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write crates/proto/src/gen from proto/ (pure Rust: needs neither protoc nor rustfmt)
+    Codegen {
+        /// Change nothing; fail if the checked-in code is not what proto/ gives
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
+    };
+    match outcome {
+        Ok(report) => {
+            say(&report);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn workspace_root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.parent().context("xtask lies in the workspace")?.to_owned())
+}
+
+#[expect(clippy::print_stdout, reason = "a task's report goes to the person who ran it")]
+fn say(report: &str) {
+    println!("{report}");
+}
+
+#[expect(clippy::print_stderr, reason = "a task's failure goes to the person who ran it")]
+fn complain(failure: &str) {
+    eprintln!("{failure}");
+}
