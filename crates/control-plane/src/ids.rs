@@ -102,6 +102,8 @@ ids! {
     AgreementId;
     /// A dataset's IRI.
     DatasetId;
+    /// Where the opener of a process asks to be called back (DSP `callbackAddress`); kept, never dialled unchecked.
+    CallbackAddress;
 }
 
 /// A text cut and cleaned for an error message: control and bidirectional characters become `?`.
@@ -132,7 +134,16 @@ mod tests {
             assert_eq!(ParticipantId::parse(good).unwrap().as_str(), good);
         }
         let long = format!("https://campus.example/{}", "x".repeat(255));
-        for bad in ["", "hku", "http://campus.example/id", "https://", "https://a/#b", "did:", "https://é.example/", &long] {
+        for bad in [
+            "",
+            "hku",
+            "http://campus.example/id",
+            "https://",
+            "https://a/#b",
+            "did:",
+            "https://é.example/",
+            &long,
+        ] {
             assert_eq!(ParticipantId::parse(bad).unwrap_err().code, &MALFORMED_PARTICIPANT, "{bad}");
         }
     }
