@@ -8,12 +8,14 @@ pub mod agreement;
 pub mod cause;
 pub mod dedupe;
 pub mod digest;
+pub mod durable;
 pub mod ids;
 pub mod negotiation;
 pub mod pids;
 pub mod record;
 pub mod status;
 pub mod terms;
+pub mod transfer;
 
 pub use policy::refusal::{Code, Fault, Refusal};
 pub use policy::refusal_codes;
@@ -28,4 +30,6 @@ pub const CODES: &[&[&Code]] = &[
     pids::CODES,
     status::CODES,
     terms::CODES,
+    transfer::CODES,
+    transfer::MESSAGE_CODES,
 ];

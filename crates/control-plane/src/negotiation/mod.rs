@@ -276,23 +276,29 @@ pub enum Effect {
     },
 }
 
-/// What our side must decide; each is answered by the [`Command`]s named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What our side must decide; each is answered by the [`Command`]s named. What it is about stands in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Provider, REQUESTED: `Agree`, `Counter` or `Terminate`.
-    Request(Table),
+    Request {
+        /// The terms differ from every published offer: no rule may agree, a person may.
+        terms_altered: bool,
+    },
     /// Consumer, OFFERED: `Accept`, `Counter` or `Terminate`.
-    Offer(Table),
+    Offer {
+        /// The terms differ from every published offer: no rule may accept, a person may.
+        terms_altered: bool,
+    },
     /// Provider, ACCEPTED: `Agree` or `Terminate`.
-    Acceptance(Table),
+    Acceptance,
     /// Consumer, AGREED: `Verify` or `Terminate`.
-    Agreement(SignedPart),
+    Agreement,
     /// Provider, VERIFIED: `Finalize` or `Terminate`.
-    Verification(SignedAgreement),
+    Verification,
 }
 
 /// Whose move it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
     /// Ours, with what is to be decided.
     Us(Decision),
@@ -399,11 +405,13 @@ impl Negotiation {
     /// Whose move it is.
     pub fn waits_for(&self) -> WaitsFor {
         let (mover, decision) = match &self.state {
-            State::Requested(table) => (Role::Provider, Decision::Request(table.clone())),
-            State::Offered(table) => (Role::Consumer, Decision::Offer(table.clone())),
-            State::Accepted(table) => (Role::Provider, Decision::Acceptance(table.clone())),
-            State::Agreed { part, .. } => (Role::Consumer, Decision::Agreement(part.clone())),
-            State::Verified { signed } => (Role::Provider, Decision::Verification(signed.clone())),
+            State::Requested(table) => {
+                (Role::Provider, Decision::Request { terms_altered: table.terms_altered })
+            }
+            State::Offered(table) => (Role::Consumer, Decision::Offer { terms_altered: table.terms_altered }),
+            State::Accepted(_) => (Role::Provider, Decision::Acceptance),
+            State::Agreed { .. } => (Role::Consumer, Decision::Agreement),
+            State::Verified { .. } => (Role::Provider, Decision::Verification),
             State::Finalized { .. } | State::Terminated { .. } => return WaitsFor::Nobody,
         };
         if mover == self.role() { WaitsFor::Us(decision) } else { WaitsFor::Peer }
@@ -441,9 +449,9 @@ impl Step {
     }
 
     /// What our side must decide now, if anything.
-    pub fn decision(&self) -> Option<&Decision> {
+    pub fn decision(&self) -> Option<Decision> {
         self.effects.iter().find_map(|effect| match effect {
-            Effect::Decide(decision) => Some(decision),
+            Effect::Decide(decision) => Some(*decision),
             Effect::Send(_)
             | Effect::Record(_)
             | Effect::AgreementFinal(_)

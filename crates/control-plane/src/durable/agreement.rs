@@ -1,0 +1,138 @@
+//! Stored form of a signed agreement with its status.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Result, StoredCause, instant, instant_to_text, read, role, text, write};
+use crate::agreement::{Agreement, PartySignature, SignedAgreement, SignedPart};
+use crate::pids::Role;
+use crate::status::{Act, AgreementStatus, HeldAgreement, Holds};
+
+const KIND: &str = "fairlead-agreement";
+
+/// Writes a held agreement.
+///
+/// # Errors
+/// [`super::DurableError`] if an instant is out of range.
+pub fn encode_agreement(held: &HeldAgreement) -> Result<Vec<u8>> {
+    write(KIND, &StoredHeld { signed: StoredSigned::of(&held.signed), status: stored_status(&held.status)? })
+}
+
+/// Reads a held agreement. The signatures were verified before they were stored; here their form, their parties
+/// and that both are over this text and one annex are checked again.
+///
+/// # Errors
+/// [`super::DurableError`].
+pub fn decode_agreement(bytes: &[u8]) -> Result<HeldAgreement> {
+    let stored: StoredHeld = read(KIND, bytes)?;
+    Ok(HeldAgreement { signed: stored.signed.restore()?, status: restored_status(stored.status)? })
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredHeld {
+    signed: StoredSigned,
+    status: StoredStatus,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredPart {
+    agreement: String,
+    assigner: String,
+}
+
+impl StoredPart {
+    pub(super) fn of(part: &SignedPart) -> Self {
+        Self { agreement: text(part.agreement().text()), assigner: text(part.assigner_signature().jws()) }
+    }
+
+    pub(super) fn restore(&self) -> Result<SignedPart> {
+        let agreement = Agreement::parse(&self.agreement)?;
+        let assigner = PartySignature::verified(&self.assigner, &agreement)?;
+        Ok(SignedPart::new(agreement, assigner)?)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredSigned {
+    agreement: String,
+    assigner: String,
+    assignee: String,
+}
+
+impl StoredSigned {
+    pub(super) fn of(signed: &SignedAgreement) -> Self {
+        Self {
+            agreement: text(signed.agreement().text()),
+            assigner: text(signed.assigner_signature().jws()),
+            assignee: text(signed.assignee_signature().jws()),
+        }
+    }
+
+    pub(super) fn restore(&self) -> Result<SignedAgreement> {
+        let agreement = Agreement::parse(&self.agreement)?;
+        let assigner = PartySignature::verified(&self.assigner, &agreement)?;
+        let assignee = PartySignature::verified(&self.assignee, &agreement)?;
+        Ok(SignedPart::new(agreement, assigner)?.countersigned(assignee)?)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredAct {
+    at: String,
+    cause: StoredCause,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
+enum StoredStatus {
+    Active {},
+    SuspendedByOne { by: String, act: StoredAct },
+    SuspendedByBoth { consumer: StoredAct, provider: StoredAct },
+    Revoked { by: String, act: StoredAct },
+    Expired { at: String },
+}
+
+fn stored_status(status: &AgreementStatus) -> Result<StoredStatus> {
+    Ok(match status {
+        AgreementStatus::Active => StoredStatus::Active {},
+        AgreementStatus::Suspended(Holds::One(by, act)) => {
+            StoredStatus::SuspendedByOne { by: text(by), act: stored_act(act)? }
+        }
+        AgreementStatus::Suspended(Holds::Both { consumer, provider }) => {
+            StoredStatus::SuspendedByBoth { consumer: stored_act(consumer)?, provider: stored_act(provider)? }
+        }
+        AgreementStatus::Revoked { by, act } => StoredStatus::Revoked { by: text(by), act: stored_act(act)? },
+        AgreementStatus::Expired { at } => StoredStatus::Expired { at: instant_to_text(*at)? },
+    })
+}
+
+fn restored_status(stored: StoredStatus) -> Result<AgreementStatus> {
+    let one = |by: &str, act: StoredAct| -> Result<(Role, Act)> { Ok((role(by)?, restored_act(act)?)) };
+    Ok(match stored {
+        StoredStatus::Active {} => AgreementStatus::Active,
+        StoredStatus::SuspendedByOne { by, act } => {
+            let (by, act) = one(&by, act)?;
+            AgreementStatus::Suspended(Holds::One(by, act))
+        }
+        StoredStatus::SuspendedByBoth { consumer, provider } => AgreementStatus::Suspended(Holds::Both {
+            consumer: restored_act(consumer)?,
+            provider: restored_act(provider)?,
+        }),
+        StoredStatus::Revoked { by, act } => {
+            let (by, act) = one(&by, act)?;
+            AgreementStatus::Revoked { by, act }
+        }
+        StoredStatus::Expired { at } => AgreementStatus::Expired { at: instant(&at)? },
+    })
+}
+
+fn stored_act(act: &Act) -> Result<StoredAct> {
+    Ok(StoredAct { at: instant_to_text(act.at)?, cause: StoredCause::from(&act.cause) })
+}
+
+fn restored_act(stored: StoredAct) -> Result<Act> {
+    Ok(Act { at: instant(&stored.at)?, cause: stored.cause.into() })
+}

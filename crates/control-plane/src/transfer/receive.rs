@@ -1,0 +1,263 @@
+//! What the peer's messages do.
+
+use policy::refusal::Refusal;
+use policy::time::UnixMillis;
+
+use super::{
+    Accepted, DATA_ADDRESS_MISSING, DataAddress, GRPC_PULL, ILLEGAL_TRANSITION, MAX_FORMAT_BYTES, Message,
+    MessageKind, NOT_YOUR_MESSAGE, SUSPENDED_BY_OTHER, State, Step, TransferProcess, UNKNOWN_AGREEMENT,
+    UNKNOWN_PROCESS, UNSUPPORTED_FORMAT, remember,
+};
+use crate::dedupe::{self, Arrival};
+use crate::ids::{ParticipantId, ProviderPid, printable};
+use crate::pids::{Pids, Role};
+use crate::status::HeldAgreement;
+
+/// A message with who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The verified participant at the other end of the connection; never taken from the message.
+    pub sender: &'a ParticipantId,
+    /// The message.
+    pub message: &'a Message,
+}
+
+/// What a message does to a process that it may be sent to.
+enum Outcome {
+    /// It moves.
+    Moves(State),
+    /// It crossed a message of ours that prevails: answered, remembered, without effect.
+    Absorbed,
+}
+
+impl TransferProcess {
+    /// A consumer asks us, the provider, for the dataset of `agreement`: what we hold under the message's
+    /// agreement id, or `None`. `formats` are those of the dataset's distributions.
+    ///
+    /// Look for a process of this peer and consumer pid first: a request that arrives again belongs to
+    /// [`TransferProcess::receive`] of that process (DSP 2025-1, 1.6).
+    ///
+    /// # Errors
+    /// [`UNKNOWN_AGREEMENT`] also where it is with somebody else, [`UNSUPPORTED_FORMAT`], or the agreement's
+    /// status as a code of [`crate::status`].
+    pub fn opened_by_peer(
+        received: &Received<'_>,
+        provider_pid: ProviderPid,
+        us: &ParticipantId,
+        agreement: Option<&HeldAgreement>,
+        formats: &[&str],
+        now: UnixMillis,
+    ) -> Result<Step, Refusal> {
+        let request = match received.message {
+            Message::Request(request) => request,
+            Message::Start(_) | Message::Completion(_) | Message::Suspension(_) | Message::Termination(_) => {
+                return Err(Refusal::new(&UNKNOWN_PROCESS, received.message.kind().as_str()));
+            }
+        };
+        let agreement = agreement
+            .filter(|held| {
+                let held = held.signed.agreement();
+                *held.id() == request.agreement_id
+                    && *held.assigner() == *us
+                    && *held.assignee() == *received.sender
+            })
+            .ok_or_else(|| Refusal::new(&UNKNOWN_AGREEMENT, format!("`{}`", request.agreement_id)))?;
+        require_format(&request.format, formats)?;
+        agreement.status.require_active()?;
+        let process = Self {
+            us: us.clone(),
+            counterparty: received.sender.clone(),
+            pids: Pids::Provider { ours: provider_pid, theirs: Some(request.consumer_pid.clone()) },
+            agreement_id: request.agreement_id.clone(),
+            dataset: agreement.signed.agreement().target().clone(),
+            format: request.format.clone(),
+            state: State::Requested,
+            callback: Some(request.callback.clone()),
+            history: Vec::new(),
+            accepted: Vec::new(),
+            last_sent: None,
+            owed_termination: None,
+        };
+        Ok(process.accepting(received.message).arrived(None, Role::Consumer, MessageKind::Request, now))
+    }
+
+    /// A message of the counterparty for this process, under `agreement` as we hold it now.
+    ///
+    /// # Errors
+    /// A refusal changes nothing: [`UNKNOWN_PROCESS`] for anybody but the counterparty, [`ILLEGAL_TRANSITION`],
+    /// [`SUSPENDED_BY_OTHER`], the agreement's status where bytes would flow, and the further codes of
+    /// [`super::CODES`], [`crate::dedupe`] and [`crate::pids`].
+    pub fn receive(
+        &self,
+        received: &Received<'_>,
+        agreement: &HeldAgreement,
+        now: UnixMillis,
+    ) -> Result<Step, Refusal> {
+        let message = received.message;
+        if *received.sender != self.counterparty {
+            return Err(Refusal::new(
+                &UNKNOWN_PROCESS,
+                format!("`{}` is not its counterparty", received.sender),
+            ));
+        }
+        if self.is_repeat(message)? {
+            return Ok(self.unchanged());
+        }
+        let peer = self.role().other();
+        if message.sender().is_some_and(|sender| sender != peer) {
+            return Err(Refusal::new(
+                &NOT_YOUR_MESSAGE,
+                format!("{} from the {peer}", message.kind().as_str()),
+            ));
+        }
+        if matches!(message, Message::Request(_)) {
+            return Err(self.illegal(message));
+        }
+        let pids = self.pids.learn(message.provider_pid(), Some(message.consumer_pid()))?;
+        let outcome = self.outcome(message, agreement)?;
+        let answers_ours = self.answers_ours(message);
+        let mut next = self.clone().accepting(message);
+        next.pids = pids;
+        next.owed_termination = None;
+        match outcome {
+            Outcome::Absorbed => {
+                if next.state_name().is_terminal() {
+                    next = next.settled();
+                }
+                Ok(Step { next, effects: Vec::new(), repeat: false })
+            }
+            Outcome::Moves(state) => {
+                if answers_ours {
+                    next = next.settled();
+                }
+                Ok(next.moved(state, peer, message.kind(), now))
+            }
+        }
+    }
+
+    fn outcome(&self, message: &Message, agreement: &HeldAgreement) -> Result<Outcome, Refusal> {
+        let us = self.role();
+        let peer = us.other();
+        match message {
+            Message::Request(_) => Err(self.illegal(message)),
+            Message::Start(start) => match &self.state {
+                State::Requested if us == Role::Consumer => {
+                    self.require_agreement(agreement)?;
+                    require_address(&self.format, start.data_address.as_ref())?;
+                    Ok(Outcome::Moves(State::Started { data_address: start.data_address.clone() }))
+                }
+                State::Suspended { by, data_address, .. } => {
+                    if *by != peer {
+                        return Err(Refusal::new(&SUSPENDED_BY_OTHER, format!("suspended by the {by}")));
+                    }
+                    self.require_agreement(agreement)?;
+                    let told = if peer == Role::Provider { start.data_address.clone() } else { None };
+                    Ok(Outcome::Moves(State::Started { data_address: told.or_else(|| data_address.clone()) }))
+                }
+                State::Requested
+                | State::Started { .. }
+                | State::Completed { .. }
+                | State::Terminated { .. } => Err(self.illegal(message)),
+            },
+            Message::Suspension(suspension) => match &self.state {
+                State::Started { data_address } => Ok(Outcome::Moves(State::Suspended {
+                    by: peer,
+                    cause: suspension.cause.clone(),
+                    data_address: data_address.clone(),
+                })),
+                // Both suspended at once: the provider's prevails on both sides.
+                State::Suspended { by, data_address, .. } if *by == us => Ok(match us {
+                    Role::Provider => Outcome::Absorbed,
+                    Role::Consumer => Outcome::Moves(State::Suspended {
+                        by: peer,
+                        cause: suspension.cause.clone(),
+                        data_address: data_address.clone(),
+                    }),
+                }),
+                State::Completed { by } if *by == us && self.ours_is_under_way() => Ok(Outcome::Absorbed),
+                State::Requested
+                | State::Suspended { .. }
+                | State::Completed { .. }
+                | State::Terminated { .. } => Err(self.illegal(message)),
+            },
+            Message::Completion(_) => match &self.state {
+                State::Started { .. } => Ok(Outcome::Moves(State::Completed { by: peer })),
+                // The peer had completed before our suspension reached it.
+                State::Suspended { by, .. } if *by == us => Ok(Outcome::Moves(State::Completed { by: peer })),
+                State::Completed { by } if *by == us && self.ours_is_under_way() => Ok(Outcome::Absorbed),
+                State::Requested
+                | State::Suspended { .. }
+                | State::Completed { .. }
+                | State::Terminated { .. } => Err(self.illegal(message)),
+            },
+            Message::Termination(termination) => match &self.state {
+                State::Requested | State::Started { .. } | State::Suspended { .. } => {
+                    Ok(Outcome::Moves(State::Terminated { by: peer, cause: termination.cause.clone() }))
+                }
+                State::Terminated { by, .. } if *by == us && self.ours_is_under_way() => {
+                    Ok(Outcome::Absorbed)
+                }
+                State::Completed { .. } | State::Terminated { .. } => Err(self.illegal(message)),
+            },
+        }
+    }
+
+    /// Whether the peer can only have sent this after it had our last message.
+    fn answers_ours(&self, message: &Message) -> bool {
+        match (&self.state, message.kind()) {
+            (_, MessageKind::Start) => true,
+            (State::Started { .. }, MessageKind::Suspension | MessageKind::Completion) => true,
+            (
+                State::Requested
+                | State::Started { .. }
+                | State::Suspended { .. }
+                | State::Completed { .. }
+                | State::Terminated { .. },
+                MessageKind::Request
+                | MessageKind::Suspension
+                | MessageKind::Completion
+                | MessageKind::Termination,
+            ) => false,
+        }
+    }
+
+    fn ours_is_under_way(&self) -> bool {
+        self.owed_termination.is_some() || self.last_sent.as_ref().is_some_and(|sent| !sent.settled)
+    }
+
+    /// Whether the message was accepted before; the request is also known by its body, since a consumer that lost
+    /// our acknowledgement may ask again under a new message id (DSP 2025-1, 1.6).
+    fn is_repeat(&self, message: &Message) -> Result<bool, Refusal> {
+        let body = message.body_digest();
+        let known = self.accepted.iter().find(|accepted| accepted.id == *message.id());
+        if dedupe::arrival(message.id(), &body, known.map(|accepted| &accepted.body))? == Arrival::Repeat {
+            return Ok(true);
+        }
+        Ok(message.kind() == MessageKind::Request
+            && self.accepted.first().is_some_and(|first| first.body == body))
+    }
+
+    fn accepting(mut self, message: &Message) -> Self {
+        remember(&mut self.accepted, Accepted { id: message.id().clone(), body: message.body_digest() });
+        self
+    }
+
+    fn illegal(&self, message: &Message) -> Refusal {
+        Refusal::new(&ILLEGAL_TRANSITION, format!("{} in {}", message.kind().as_str(), self.state_name()))
+    }
+}
+
+pub(super) fn require_format(format: &str, formats: &[&str]) -> Result<(), Refusal> {
+    if (1..=MAX_FORMAT_BYTES).contains(&format.len()) && formats.contains(&format) {
+        return Ok(());
+    }
+    Err(Refusal::new(&UNSUPPORTED_FORMAT, format!("`{}`", printable(format))))
+}
+
+/// Our own pull cannot begin without knowing where; what foreign formats need is their peer's business.
+pub(super) fn require_address(format: &str, address: Option<&DataAddress>) -> Result<(), Refusal> {
+    if format == GRPC_PULL && address.is_none() {
+        return Err(Refusal::new(&DATA_ADDRESS_MISSING, GRPC_PULL));
+    }
+    Ok(())
+}
