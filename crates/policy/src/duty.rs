@@ -1,0 +1,192 @@
+//! Duties: what must be done, in which phase, and by when.
+
+use crate::model::{Atom, Constraint, Rule};
+use crate::profile::{Enforcement, OperandType, Operator, Phase, Tables};
+use crate::time::UnixMillis;
+use crate::value::Right;
+use crate::vocab::{ODRL, operand};
+
+/// What a relative deadline counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Anchor {
+    /// The agreement's signing.
+    Signing,
+    /// The first use of the data.
+    FirstUse,
+    /// The end of the permission: its date passed, its count spent, or it was terminated.
+    End,
+}
+
+/// The last moment for a duty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    /// At this instant at the latest.
+    At(UnixMillis),
+    /// So many milliseconds after the anchor at the latest; months count with their shortest length.
+    After {
+        /// What it counts from.
+        anchor: Anchor,
+        /// How long after.
+        millis: i64,
+    },
+}
+
+/// The instants that relative deadlines count from, as far as they have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anchors {
+    /// When the agreement was signed.
+    pub signed: Option<UnixMillis>,
+    /// When the data was first used.
+    pub first_use: Option<UnixMillis>,
+    /// When the permission ended.
+    pub ended: Option<UnixMillis>,
+}
+
+impl Deadline {
+    /// The instant; `None` while its anchor has not come.
+    pub fn due(&self, anchors: &Anchors) -> Option<UnixMillis> {
+        match self {
+            Self::At(at) => Some(*at),
+            Self::After { anchor, millis } => {
+                let from = match anchor {
+                    Anchor::Signing => anchors.signed,
+                    Anchor::FirstUse => anchors.first_use,
+                    Anchor::End => anchors.ended,
+                };
+                from.map(|from| from.plus_millis(*millis))
+            }
+        }
+    }
+}
+
+/// Where a duty stands in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DutyRole {
+    /// An obligation of the policy.
+    Obligation,
+    /// A duty of the permission with this number.
+    OfPermission(usize),
+    /// A remedy of the prohibition with this number.
+    Remedy(usize),
+}
+
+/// One duty of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The duty's IRI, or its place (`obligation/1`, `rule/2/duty/1`) when it has none; names it in [`crate::Facts::duty`].
+    pub key: String,
+    /// Where it stands.
+    pub role: DutyRole,
+    /// The action to be done.
+    pub action: String,
+    /// On what; the dataset of the rule unless the duty names another.
+    pub target: Option<String>,
+    /// Who must be told, paid or asked: the party functions of the duty with their parties.
+    pub parties: Vec<(String, String)>,
+    /// When, relative to the use.
+    pub phase: Phase,
+    /// By when; `None` if the policy sets no deadline.
+    pub deadline: Option<Deadline>,
+    /// Whether the connector itself does it.
+    pub enforcement: Enforcement,
+    /// The number of its clause in [`crate::Policy::render`].
+    pub clause: String,
+}
+
+impl Duty {
+    /// Whether the duty is to delete.
+    pub fn is_delete(&self) -> bool {
+        self.action == crate::vocab::action::DELETE
+            || self.action == format!("{}proveDeletion", crate::vocab::FL)
+    }
+}
+
+fn atom_deadline(atom: &Atom) -> Option<Deadline> {
+    if !matches!(atom.operator, Operator::Lt | Operator::Lteq | Operator::Eq) {
+        return None;
+    }
+    match (atom.operand.iri.as_str(), atom.rights.first()) {
+        (operand::DATE_TIME, Some(Right::Instant { lo, .. })) => Some(Deadline::At(UnixMillis(*lo))),
+        (operand::DATE_TIME, Some(Right::Day { start_lo, .. })) => {
+            let last = if atom.operator == Operator::Lt { 0 } else { crate::value::DAY_MILLIS - 1 };
+            Some(Deadline::At(UnixMillis(start_lo.saturating_add(last))))
+        }
+        (iri, Some(Right::Duration { lo, .. })) => {
+            let anchor = match iri {
+                operand::SINCE_SIGNING => Anchor::Signing,
+                operand::SINCE_END => Anchor::End,
+                operand::ELAPSED_TIME | operand::SINCE_FIRST_USE => Anchor::FirstUse,
+                _ => return None,
+            };
+            Some(Deadline::After { anchor, millis: *lo })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a constraint of a duty says when it is to be done, and not whether.
+pub(crate) fn is_timing(constraint: &Constraint) -> bool {
+    match constraint {
+        Constraint::Atom(atom) => atom_deadline(atom).is_some() || atom.operand.iri == format!("{ODRL}event"),
+        Constraint::Logic { .. } => false,
+    }
+}
+
+/// The duty's deadline, from its constraints or, as IDS policies write it, from refinements of its action.
+///
+/// Of several the absolute one, else the shortest: the duty must keep them all, and the caller needs one to plan by.
+pub(crate) fn deadline(rule: &Rule) -> Option<Deadline> {
+    rule.constraints
+        .iter()
+        .chain(&rule.refinements)
+        .filter_map(|constraint| match constraint {
+            Constraint::Atom(atom) => atom_deadline(atom),
+            Constraint::Logic { .. } => None,
+        })
+        .min_by_key(|deadline| match deadline {
+            Deadline::At(at) => (0, at.0),
+            Deadline::After { millis, .. } => (1, *millis),
+        })
+}
+
+/// When a duty is done: as an `event` constraint says (IDS: `event lt policyUsage` is before use), else as the
+/// profile says of its action.
+pub(crate) fn phase(rule: &Rule, tables: &Tables) -> Phase {
+    let by_event = rule.constraints.iter().chain(&rule.refinements).find_map(|constraint| match constraint {
+        Constraint::Atom(atom) if atom.operand.iri == format!("{ODRL}event") => Some(match atom.operator {
+            Operator::Lt | Operator::Lteq => Phase::Before,
+            Operator::Gt | Operator::Gteq => Phase::After,
+            _ => Phase::With,
+        }),
+        _ => None,
+    });
+    by_event.unwrap_or_else(|| {
+        tables
+            .action(&rule.action)
+            .and_then(|index| tables.actions.get(index))
+            .map_or(Phase::Before, |action| action.phase)
+    })
+}
+
+/// How far the connector itself sees to a duty.
+pub(crate) fn enforcement(rule: &Rule, tables: &Tables) -> Enforcement {
+    let of_action = tables
+        .action(&rule.action)
+        .and_then(|index| tables.actions.get(index))
+        .map_or(Enforcement::Legal, |action| action.enforcement);
+    let mut weakest = of_action;
+    for constraint in rule.constraints.iter().chain(&rule.refinements) {
+        weakest = weakest.min(constraint_enforcement(constraint));
+    }
+    weakest
+}
+
+pub(crate) fn constraint_enforcement(constraint: &Constraint) -> Enforcement {
+    match constraint {
+        Constraint::Atom(atom) if atom.operand.kind == OperandType::Opaque => Enforcement::Legal,
+        Constraint::Atom(atom) => atom.operand.enforcement,
+        Constraint::Logic { parts, .. } => {
+            parts.iter().map(constraint_enforcement).min().unwrap_or(Enforcement::Technical)
+        }
+    }
+}
