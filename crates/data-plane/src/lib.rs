@@ -1,1 +1,52 @@
-//! data-plane
+//! Moves bytes only while an agreement allows it; keeps sealed copies; opens use sessions.
+//!
+//! Provider: [`Sources`] publishes files into a [`Publication`] with its [`Manifest`]; [`Egress`] yields the chunks
+//! of one object while its [`DecisionPort`] keeps saying yes. Consumer: [`Ingress`] checks each chunk against the
+//! manifest and seals it; [`UseSession`] reads it again under a [`UseGrant`]. How an agreement came about is not
+//! known here: decisions, progress and counters arrive through the small traits of [`ports`].
+
+mod egress;
+mod error;
+mod ids;
+mod ingress;
+mod keys;
+mod manifest;
+mod sealed;
+mod source;
+mod stop;
+mod use_session;
+
+pub mod digest;
+pub mod ports;
+
+pub use digest::Digest;
+pub use egress::{Chunk, Egress, EgressWatch, PullRequest, WINDOW_MILLIS};
+pub use error::{BoxError, DataError};
+pub use ids::{ObjectId, SessionId};
+pub use ingress::{Ingress, PullPlan, ReceivedObject};
+pub use keys::{AgreementKey, FileKek, KeyEncryption, WrappedKey};
+pub use manifest::{CHUNK_BYTES, MAX_MANIFEST_BYTES, MAX_OBJECTS, Manifest, ManifestObject};
+pub use ports::{
+    AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,
+};
+pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
+pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources};
+pub use stop::{StopHandle, StopSignal, stop_pair};
+pub use use_session::{SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
+
+use policy::refusal::Code;
+
+/// Every refusal code of this crate, by module.
+pub const CODES: &[&[&Code]] = &[
+    egress::CODES,
+    error::CODES,
+    ids::CODES,
+    ingress::CODES,
+    keys::CODES,
+    manifest::CODES,
+    sealed::CODES,
+    source::CODES,
+    source::http::CODES,
+    stop::CODES,
+    use_session::CODES,
+];
