@@ -1,6 +1,7 @@
 //! Folding and splitting of texts for search: Traditional to Simplified, lower case, words and bigrams.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use ferrous_opencc::OpenCC;
 use ferrous_opencc::config::BuiltinConfig;
@@ -20,28 +21,22 @@ pub(crate) enum Token {
     Gram(String),
 }
 
+/// Built once per process: every index folds alike, and the dictionary takes a moment to read.
+static TABLE: OnceLock<HashMap<char, char>> = OnceLock::new();
+
 /// The tables of folding. Characters are folded one by one, so that any part of a text folds as in the whole.
 #[derive(Debug)]
-pub(crate) struct Folder(HashMap<char, char>);
+pub(crate) struct Folder(&'static HashMap<char, char>);
 
 impl Folder {
     pub fn new() -> Result<Self, ferrous_opencc::error::OpenCCError> {
-        let converter = OpenCC::from_config(BuiltinConfig::T2s)?;
-        let traditional: Vec<char> = FOLDED_RANGES.into_iter().flatten().collect();
-        // One call for all: no phrase of the dictionary spans a line.
-        let lines: String = traditional.iter().flat_map(|c| [*c, '\n']).collect();
-        let converted = converter.convert(&lines);
-        let folded = traditional.into_iter().zip(converted.lines());
-        let single = |line: &str| {
-            let mut chars = line.chars();
-            chars.next().filter(|_| chars.next().is_none())
-        };
-        Ok(Self(
-            folded
-                .filter_map(|(from, line)| single(line).map(|to| (from, to)))
-                .filter(|(from, to)| from != to)
-                .collect(),
-        ))
+        match TABLE.get() {
+            Some(table) => Ok(Self(table)),
+            None => {
+                let table = table()?;
+                Ok(Self(TABLE.get_or_init(|| table)))
+            }
+        }
     }
 
     /// The text in folded characters: Simplified, lower case, full-width forms as plain ones.
@@ -89,6 +84,21 @@ impl Folder {
         tokens.dedup();
         tokens
     }
+}
+
+fn table() -> Result<HashMap<char, char>, ferrous_opencc::error::OpenCCError> {
+    let converter = OpenCC::from_config(BuiltinConfig::T2s)?;
+    let traditional: Vec<char> = FOLDED_RANGES.into_iter().flatten().collect();
+    // One call for all: no phrase of the dictionary spans a line.
+    let lines: String = traditional.iter().flat_map(|c| [*c, '\n']).collect();
+    let converted = converter.convert(&lines);
+    let single = |line: &str| {
+        let mut chars = line.chars();
+        chars.next().filter(|_| chars.next().is_none())
+    };
+    let folded = traditional.into_iter().zip(converted.lines());
+    let single = folded.filter_map(|(from, line)| single(line).map(|to| (from, to)));
+    Ok(single.filter(|(from, to)| from != to).collect())
 }
 
 enum Run {

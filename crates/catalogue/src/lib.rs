@@ -10,6 +10,7 @@ pub mod hash;
 pub mod index;
 pub mod log;
 pub mod memory;
+pub mod offers;
 pub mod report;
 pub mod scope;
 pub mod text;

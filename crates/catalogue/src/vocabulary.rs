@@ -40,6 +40,15 @@ pub(crate) const ODRL_OFFER: &str = "http://www.w3.org/ns/odrl/2/Offer";
 pub(crate) const ODRL_ASSIGNER: &str = "http://www.w3.org/ns/odrl/2/assigner";
 pub(crate) const ODRL_TARGET: &str = "http://www.w3.org/ns/odrl/2/target";
 
+/// Properties of a policy whose values are names, never parts of the policy.
+pub(crate) const ODRL_NAMES: &[&str] = &[
+    RDF_TYPE,
+    ODRL_ASSIGNER,
+    "http://www.w3.org/ns/odrl/2/assignee",
+    "http://www.w3.org/ns/odrl/2/profile",
+    "http://www.w3.org/ns/odrl/2/rightOperand",
+];
+
 pub(crate) const SPDX_CHECKSUM: &str = "http://spdx.org/rdf/terms#checksum";
 pub(crate) const SPDX_CHECKSUM_CLASS: &str = "http://spdx.org/rdf/terms#Checksum";
 pub(crate) const SPDX_ALGORITHM: &str = "http://spdx.org/rdf/terms#algorithm";

@@ -232,16 +232,20 @@ impl<'g> Reader<'g, '_> {
         found
     }
 
-    fn publisher(&mut self, subject: &str, predicate: &str, scope: &PublisherScope) {
-        if let Some(term) = self.one(subject, predicate, Required::Yes)
-            && iri(term) != Some(scope.participant.as_str())
-        {
-            self.violation(
-                &WRONG_PUBLISHER,
-                subject,
-                predicate,
-                format!("{term}, expected <{}>", scope.participant),
-            );
+    /// Whether the value is the publisher, as it must be.
+    fn publisher(&mut self, subject: &str, predicate: &str, scope: &PublisherScope) -> bool {
+        match self.one(subject, predicate, Required::Yes) {
+            Some(term) if iri(term) == Some(scope.participant.as_str()) => true,
+            Some(term) => {
+                self.violation(
+                    &WRONG_PUBLISHER,
+                    subject,
+                    predicate,
+                    format!("{term}, expected <{}>", scope.participant),
+                );
+                false
+            }
+            None => false,
         }
     }
 
@@ -362,11 +366,16 @@ impl<'g> Reader<'g, '_> {
         if !self.graph.has(subject, v::RDF_TYPE, v::ODRL_OFFER) {
             self.violation(&MISSING_VALUE, subject, v::RDF_TYPE, "odrl:Offer");
         }
-        self.publisher(subject, v::ODRL_ASSIGNER, scope);
+        let mut ours = self.publisher(subject, v::ODRL_ASSIGNER, scope);
         if let Some(target) = self.one(subject, v::ODRL_TARGET, Required::No)
             && iri(target) != Some(dataset)
         {
             self.violation(&WRONG_TARGET, subject, v::ODRL_TARGET, format!("{target}, expected <{dataset}>"));
+            ours = false;
+        }
+        if !ours {
+            // The text repeats assigner and target: reporting it as well would only hide the cause.
+            return None;
         }
         let id = match OfferId::parse(subject) {
             Ok(id) => id,

@@ -114,7 +114,7 @@ mod tests {
             let wanted = quads(round * 4_000, 5_000);
             store.replace(&graph, wanted.clone()).unwrap();
             let held: HashSet<Quad> = store.graph(&graph).unwrap().into_iter().collect();
-            assert_eq!(held, wanted.into_iter().collect(), "round {round}");
+            assert_eq!(held, wanted.into_iter().collect::<HashSet<Quad>>(), "round {round}");
             assert_eq!(store.live, 5_000);
             rebuilt |= round > 0 && store.removed == 0;
         }
