@@ -1,0 +1,321 @@
+//! The settings of one participant: read whole, checked whole, before anything opens.
+//!
+//! [`Config::load`] either gives a [`Config`] in which every value is valid, or all problems at once, each with
+//! the path of its setting and its line. Every setting with its default stands, explained, in
+//! `connector-config/*.toml`. The settings hold no secrets: keys lie in the data folder.
+
+mod problem;
+mod reader;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use control_plane::ids::{DatasetId, ParticipantId};
+
+pub use problem::{CODES, ConfigProblem, ConfigProblems, Place};
+pub use values::{Address, Host, Pattern};
+
+use reader::Reader;
+use tree::Node;
+
+/// Far more than the settings of the largest institution.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The settings of one participant. Paths are absolute or start at the settings file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who we are.
+    pub participant: ParticipantId,
+    /// The folder of everything that this connector writes.
+    pub data: PathBuf,
+    /// Where others reach us.
+    pub listeners: Listeners,
+    /// The data space's authority.
+    pub authority: Authority,
+    /// The connectors we talk to.
+    pub peers: Vec<Peer>,
+    /// Our part of the shared catalogue.
+    pub catalogue: Catalogue,
+    /// What a provider answers without asking a person.
+    pub negotiation: Negotiation,
+    /// Where published data may be read from.
+    pub sources: Sources,
+    /// Bounds of this process.
+    pub limits: Limits,
+    /// The form and detail of the logs.
+    pub logging: Logging,
+    /// How long finished things are kept.
+    pub retention: Retention,
+}
+
+/// `[listeners]`: the sockets that listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listeners {
+    /// Other connectors, gRPC with mutual TLS. Default `[::]:7443`; port 0 lets the system choose.
+    pub peers: SocketAddr,
+    /// Health and metrics, always a loopback address. Default `[::1]:7470`; port 0 lets the system choose.
+    pub health: SocketAddr,
+}
+
+/// `[authority]`: who vouches for the members of this data space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Enrolment, statements and revocation lists.
+    pub address: Address,
+    /// The roots that are trusted, as a PEM file; without it, those that enrolment stored in the data folder.
+    pub roots: Option<PathBuf>,
+    /// How often statement and revocation lists are fetched. Default one hour.
+    pub refresh: Duration,
+    /// How long a revocation list counts after its `nextUpdate`. Default 12 hours.
+    pub revocation_grace: Duration,
+}
+
+/// `[[peers]]`: one other connector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its participant; the certificate that is dialled must carry this URI.
+    pub participant: ParticipantId,
+    /// Where to dial it, in order of preference; never empty.
+    pub addresses: Vec<Address>,
+    /// Whether catalogue logs are exchanged with it. Default true.
+    pub replicate: bool,
+}
+
+/// `[catalogue]`: publication and replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalogue {
+    /// What every IRI that we describe starts with; ends in `/`. Default: the participant's URI and `/`.
+    pub subject_base: String,
+    /// How often each replicating peer is asked for what we lack. Default 30 s.
+    pub pull_interval: Duration,
+}
+
+/// `[negotiation]`: answers of the provider, by dataset and consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiation {
+    rules: Vec<NegotiationRule>,
+}
+
+/// `[[negotiation.rules]]`: the first rule that matches dataset and consumer decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegotiationRule {
+    /// The datasets it is about. Default all.
+    pub dataset: Pattern,
+    /// The consumers it is about. Default all.
+    pub consumer: Pattern,
+    /// What it says.
+    pub answers: Answers,
+}
+
+/// What is answered to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// To a request for exactly what we published. Default [`Acceptance::Manual`].
+    pub accept: Acceptance,
+    /// To a request whose terms differ. Default [`AlteredTerms::Manual`].
+    pub altered: AlteredTerms,
+}
+
+/// Who accepts a request for exactly what we published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// The connector, at once, in the transaction that receives the request.
+    Automatic,
+    /// A person, with `fairlead negotiation accept`.
+    Manual,
+}
+
+/// What happens to a request whose terms differ from what we published; it is never accepted by rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlteredTerms {
+    /// The published offer is sent back.
+    Counter,
+    /// A person decides.
+    Manual,
+    /// The negotiation ends.
+    Terminate,
+}
+
+/// `[sources]`: data lies only beneath named roots or at listed hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Folders by the name that `file:NAME/path` and `directory:NAME/path` use; links never lead out of them.
+    pub roots: BTreeMap<String, PathBuf>,
+    /// The hosts that HTTP(S) sources may be fetched from.
+    pub http: Vec<HttpSource>,
+}
+
+/// `[[sources.http]]`: one host that data may be fetched from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSource {
+    /// Host and port.
+    pub address: Address,
+    /// The roots that its certificate must lead to, as a PEM file; `https` needs them, as no system store is used.
+    pub roots: Option<PathBuf>,
+    /// Whether the host may resolve to loopback, link-local or private addresses. Default false.
+    pub private_addresses: bool,
+}
+
+/// `[limits]`: named bounds; hitting one is a clear refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TLS connections open at once, handshakes included. Default 1,024: about 100 KiB each.
+    pub connections: u32,
+    /// Of these, one peer's. Default 32: control, and a few data connections for each of its replicas.
+    pub connections_per_peer: u32,
+    /// The longest time for a TLS handshake and the exchange of identities. Default 10 s.
+    pub handshake: Duration,
+    /// The largest message of the control plane, in bytes. Default 4 MiB: a catalogue page of 1 MiB self-descriptions.
+    pub message_bytes: u32,
+    /// Negotiations under way with one peer. Default 1,000.
+    pub open_negotiations_per_peer: u32,
+    /// Pulls running at once, both directions together. Default 32: the disk is busy long before.
+    pub transfers_at_once: u32,
+    /// Use sessions open at once. Default 64.
+    pub use_sessions: u32,
+    /// The longest pause between two attempts to deliver a message. Default 60 s.
+    pub longest_retry: Duration,
+    /// How long running calls may take to end after SIGTERM. Default 20 s.
+    pub drain: Duration,
+}
+
+/// `[logging]`: written to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// Text for people or JSON for machines. Default text.
+    pub format: LogFormat,
+    /// How much our own code says; libraries never say more than warnings. Default info.
+    pub level: LogLevel,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only failures of our own.
+    Error,
+    /// Also what an operator should look at.
+    Warn,
+    /// Also each step of a process.
+    Info,
+    /// Also what helps to find a mistake.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `[retention]`: how long finished things are kept. Agreements, duties and the ledger stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Ended negotiations and transfers. Default 365 days.
+    pub ended_processes: Duration,
+    /// Ids of received messages, by which repetitions are known. Default 30 days; a peer must not retry for longer.
+    pub message_ids: Duration,
+}
+
+impl Config {
+    /// Reads the settings at `path` with the process's environment laid over them; opens nothing else.
+    pub fn load(path: &Path) -> Result<Self, ConfigProblems> {
+        // A variable that is not Unicode cannot be one of ours, whose names and values are.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::load_with(path, variables)
+    }
+
+    /// Reads the settings at `path` with `variables` as the environment.
+    pub fn load_with(
+        path: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigProblems> {
+        let text = read_bounded(path)
+            .map_err(|cause| ConfigProblems::whole_file(path, &problem::UNREADABLE, cause))?;
+        Self::read(&text, path, variables)
+    }
+
+    fn read(
+        text: &str,
+        file: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigProblems> {
+        let (mut tree, mut problems) = Node::parse(text);
+        let broken = !problems.is_empty();
+        problems.extend(tree.overlay(variables));
+        let base = file.parent().unwrap_or(Path::new(""));
+        let found = RefCell::new(Vec::new());
+        let config = Reader::read_file(&tree, &found, |reader| sections::config(reader, base));
+        // Behind a broken line, settings that are there look missing.
+        problems.extend(
+            found.into_inner().into_iter().filter(|found| !broken || found.refusal.code != &problem::MISSING),
+        );
+        problems.sort_by_key(|problem| problem.line().unwrap_or_default());
+        match (config, ConfigProblems::of(file, problems)) {
+            (Some(config), None) => Ok(config),
+            (_, Some(problems)) => Err(problems),
+            (None, None) => {
+                Err(ConfigProblems::whole_file(file, &problem::UNREADABLE, "refused without a reason"))
+            }
+        }
+    }
+
+    /// The settings in which `changed` differs and which take effect only at the next start, by path.
+    pub fn needs_restart(&self, changed: &Self) -> Vec<&'static str> {
+        let fixed = [
+            ("participant", self.participant == changed.participant),
+            ("data", self.data == changed.data),
+            ("listeners", self.listeners == changed.listeners),
+            ("catalogue.subject_base", self.catalogue.subject_base == changed.catalogue.subject_base),
+        ];
+        fixed.iter().filter(|(_, same)| !same).map(|(path, _)| *path).collect()
+    }
+
+    /// The configured peer of this name.
+    pub fn peer(&self, participant: &ParticipantId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.participant == *participant)
+    }
+}
+
+impl Negotiation {
+    /// What is answered to `consumer` about `dataset`: the first matching rule, or a person decides.
+    pub fn answers(&self, dataset: &DatasetId, consumer: &ParticipantId) -> Answers {
+        self.rules
+            .iter()
+            .find(|rule| rule.dataset.matches(dataset.as_str()) && rule.consumer.matches(consumer.as_str()))
+            .map_or(Answers { accept: Acceptance::Manual, altered: AlteredTerms::Manual }, |rule| {
+                rule.answers
+            })
+    }
+
+    /// The rules in their order.
+    pub fn rules(&self) -> &[NegotiationRule] {
+        &self.rules
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,294 @@
+//! Section by section from the file to [`Config`], with every default and every rule between settings.
+//!
+//! Each function asks for all its keys before it gives up, so that all problems come out together.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use control_plane::ids::{ParticipantId, printable};
+use policy::refusal::Refusal;
+
+use super::problem::{BAD_VALUE, CONFLICT, MISSING};
+use super::reader::{Parsed, Reader, bad};
+use super::tree::{SettingPath, Value};
+use super::values;
+use super::{
+    Acceptance, Address, AlteredTerms, Answers, Authority, Catalogue, Config, HttpSource, Limits, Listeners,
+    LogFormat, LogLevel, Logging, Negotiation, NegotiationRule, Pattern, Peer, Retention, Sources,
+};
+
+const PEERS_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 7443);
+const HEALTH_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7470);
+
+const HOUR: u32 = 3_600;
+const DAY: u32 = 24 * HOUR;
+
+/// The whole file; `base` is where relative paths start.
+pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
+    let participant = top.required("participant", values::participant);
+    let data = top.required("data", values::folder_to_be(base));
+    let listeners = top.section("listeners", listeners);
+    let authority = top.section("authority", |section| authority(section, base));
+    let (participants, dialled) = (Taken::none(), Taken::none());
+    if let Some(participant) = &participant {
+        drop(participants.claim(participant.clone(), &top.path().key("participant")));
+    }
+    let peers = top.tables("peers", |section| peer(section, &participants, &dialled));
+    let catalogue = top.section("catalogue", |section| catalogue(section, participant.as_ref()));
+    let negotiation = top.section("negotiation", negotiation);
+    let sources = top.section("sources", |section| sources(section, base, data.as_deref()));
+    let limits = top.section("limits", limits);
+    let logging = top.section("logging", logging);
+    let retention = top.section("retention", retention);
+
+    if let (Some(negotiation), Some(catalogue)) = (&negotiation, &catalogue) {
+        rules_apply(top, negotiation, &catalogue.subject_base);
+    }
+    Some(Config {
+        participant: participant?,
+        data: data?,
+        listeners: listeners?,
+        authority: authority?,
+        peers: peers?,
+        catalogue: catalogue?,
+        negotiation: negotiation?,
+        sources: sources?,
+        limits: limits?,
+        logging: logging?,
+        retention: retention?,
+    })
+}
+
+fn listeners(section: &Reader<'_>) -> Option<Listeners> {
+    let peers = section.or("peers", PEERS_DEFAULT, values::listening);
+    let health = section.or("health", HEALTH_DEFAULT, values::loopback);
+    let (peers, health) = (peers?, health?);
+    if peers.port() != 0 && peers.port() == health.port() {
+        section.refuse(
+            "health",
+            &CONFLICT,
+            format!("port {} is that of listeners.peers, too", health.port()),
+        );
+        return None;
+    }
+    Some(Listeners { peers, health })
+}
+
+fn authority(section: &Reader<'_>, base: &Path) -> Option<Authority> {
+    let address = section.required("address", values::address);
+    let roots = section.optional("roots", values::certificates(base));
+    let refresh = section.or("refresh_seconds", seconds(HOUR), values::seconds(1..=DAY));
+    let revocation_grace =
+        section.or("revocation_grace_seconds", seconds(12 * HOUR), values::seconds(0..=7 * DAY));
+    Some(Authority {
+        address: address?,
+        roots: roots?,
+        refresh: refresh?,
+        revocation_grace: revocation_grace?,
+    })
+}
+
+fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Taken<Address>) -> Option<Peer> {
+    /// A host with several addresses and a second site; each failing one costs a connection attempt.
+    const MAX_ADDRESSES: usize = 16;
+    let participant = section
+        .required("participant", |value| participants.claim(values::participant(value)?, section.path()));
+    let addresses = section.list("addresses", |value| dialled.claim(values::address(value)?, section.path()));
+    let replicate = section.or("replicate", true, values::boolean);
+    let addresses = addresses?;
+    if addresses.is_empty() {
+        section.refuse("addresses", &MISSING, "a peer needs at least one `host:port`");
+        return None;
+    }
+    if addresses.len() > MAX_ADDRESSES {
+        section.refuse("addresses", &BAD_VALUE, format!("has more than {MAX_ADDRESSES} entries"));
+        return None;
+    }
+    Some(Peer { participant: participant?, addresses, replicate: replicate? })
+}
+
+/// Values that may stand only once in a file, with the place that has them.
+struct Taken<T>(RefCell<BTreeMap<T, String>>);
+
+impl<T: Ord + Clone + Display> Taken<T> {
+    const fn none() -> Self {
+        Self(RefCell::new(BTreeMap::new()))
+    }
+
+    /// Gives `value` to the setting at `path`, unless another has it.
+    fn claim(&self, value: T, path: &SettingPath) -> Parsed<T> {
+        let earlier = self.0.borrow_mut().entry(value.clone()).or_insert_with(|| path.to_string()).clone();
+        if earlier == path.to_string() {
+            return Ok(value);
+        }
+        Err(Refusal::new(&CONFLICT, format!("`{value}` is that of {earlier}, too")))
+    }
+}
+
+fn catalogue(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option<Catalogue> {
+    let subject_base = section.optional("subject_base", values::subject_base);
+    let pull_interval = section.or("pull_interval_seconds", seconds(30), values::seconds(1..=DAY));
+    let subject_base = match subject_base? {
+        Some(subject_base) => subject_base,
+        None => match participant?.as_str() {
+            uri if uri.starts_with("https://") => format!("{}/", uri.trim_end_matches('/')),
+            _ => {
+                section.refuse("subject_base", &MISSING, "only an https participant has a default");
+                return None;
+            }
+        },
+    };
+    Some(Catalogue { subject_base, pull_interval: pull_interval? })
+}
+
+fn negotiation(section: &Reader<'_>) -> Option<Negotiation> {
+    section.tables("rules", rule).map(|rules| Negotiation { rules })
+}
+
+fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {
+    const ACCEPT: &[(&str, Acceptance)] =
+        &[("automatic", Acceptance::Automatic), ("manual", Acceptance::Manual)];
+    const ALTERED: &[(&str, AlteredTerms)] = &[
+        ("counter", AlteredTerms::Counter),
+        ("manual", AlteredTerms::Manual),
+        ("terminate", AlteredTerms::Terminate),
+    ];
+    let dataset = section.or("dataset", Pattern::any(), values::pattern);
+    let consumer = section.or("consumer", Pattern::any(), values::pattern);
+    let accept = section.or("accept", Acceptance::Manual, values::choice(ACCEPT));
+    let altered = section.or("altered", AlteredTerms::Manual, values::choice(ALTERED));
+    let consumer = consumer?;
+    if let Some(uri) = consumer.exact()
+        && ParticipantId::parse(uri).is_err()
+    {
+        section.refuse("consumer", &BAD_VALUE, format!("`{}` is no participant", printable(uri)));
+        return None;
+    }
+    Some(NegotiationRule {
+        dataset: dataset?,
+        consumer,
+        answers: Answers { accept: accept?, altered: altered? },
+    })
+}
+
+/// A rule that can never decide is a mistake of its writer, who believes in it.
+fn rules_apply(top: &Reader<'_>, negotiation: &Negotiation, subject_base: &str) {
+    let path = top.path().key("negotiation").key("rules");
+    for (index, rule) in negotiation.rules.iter().enumerate() {
+        let path = path.index(index);
+        if !rule.dataset.meets(subject_base) {
+            let detail = format!("`{}` matches nothing below our subject base {subject_base}", rule.dataset);
+            top.refuse_at(&path.key("dataset"), &CONFLICT, detail);
+        }
+        let covers = |earlier: &NegotiationRule| {
+            earlier.dataset.covers(&rule.dataset) && earlier.consumer.covers(&rule.consumer)
+        };
+        if let Some(earlier) = negotiation.rules.iter().take(index).position(covers) {
+            let detail = format!("negotiation.rules[{earlier}] decides everything that this rule is about");
+            top.refuse_at(&path, &CONFLICT, detail);
+        }
+    }
+}
+
+fn sources(section: &Reader<'_>, base: &Path, data: Option<&Path>) -> Option<Sources> {
+    let roots = section.names("roots", |name, value| root(name, value, base, data));
+    let hosts = Taken::none();
+    let http = section.tables("http", |source| http_source(source, base, &hosts));
+    Some(Sources { roots: roots?, http: http? })
+}
+
+fn root(name: &str, value: &Value, base: &Path, data: Option<&Path>) -> Parsed<PathBuf> {
+    const MAX_NAME_BYTES: usize = 64;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(plain) {
+        return Err(bad(format!("a root's name has 1 to {MAX_NAME_BYTES} of a-z, 0-9, `-` and `_`")));
+    }
+    let folder = values::folder(base)(value)?;
+    if let Some(data) = data {
+        let (inside, outside) = (values::resolved(&folder), values::resolved(data));
+        if inside.starts_with(&outside) || outside.starts_with(&inside) {
+            return Err(Refusal::new(
+                &CONFLICT,
+                format!("`{}` and the data folder lie within each other", folder.display()),
+            ));
+        }
+    }
+    Ok(folder)
+}
+
+fn http_source(section: &Reader<'_>, base: &Path, hosts: &Taken<Address>) -> Option<HttpSource> {
+    let address = section.required("address", |value| hosts.claim(values::address(value)?, section.path()));
+    let roots = section.optional("roots", values::certificates(base));
+    let private_addresses = section.or("private_addresses", false, values::boolean);
+    Some(HttpSource { address: address?, roots: roots?, private_addresses: private_addresses? })
+}
+
+fn limits(section: &Reader<'_>) -> Option<Limits> {
+    const KIB: u32 = 1_024;
+    const MIB: u32 = 1_024 * KIB;
+    let connections = section.or("connections", 1_024, values::number(1..=65_536));
+    let connections_per_peer = section.or("connections_per_peer", 32, values::number(1..=65_536));
+    let handshake = section.or("handshake_seconds", seconds(10), values::seconds(1..=120));
+    let message_bytes = section.or("message_bytes", 4 * MIB, values::number(2 * MIB..=64 * MIB));
+    let open_negotiations_per_peer =
+        section.or("open_negotiations_per_peer", 1_000, values::number(1..=1_000_000));
+    let transfers_at_once = section.or("transfers_at_once", 32, values::number(1..=1_024));
+    let use_sessions = section.or("use_sessions", 64, values::number(1..=4_096));
+    let longest_retry = section.or("longest_retry_seconds", seconds(60), values::seconds(1..=HOUR));
+    let drain = section.or("drain_seconds", seconds(20), values::seconds(0..=600));
+    let (connections, connections_per_peer) = (connections?, connections_per_peer?);
+    if connections_per_peer > connections {
+        section.refuse(
+            "connections_per_peer",
+            &CONFLICT,
+            format!("exceeds limits.connections, {connections}"),
+        );
+        return None;
+    }
+    Some(Limits {
+        connections,
+        connections_per_peer,
+        handshake: handshake?,
+        message_bytes: message_bytes?,
+        open_negotiations_per_peer: open_negotiations_per_peer?,
+        transfers_at_once: transfers_at_once?,
+        use_sessions: use_sessions?,
+        longest_retry: longest_retry?,
+        drain: drain?,
+    })
+}
+
+fn logging(section: &Reader<'_>) -> Option<Logging> {
+    const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+    const LEVELS: &[(&str, LogLevel)] = &[
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let format = section.or("format", LogFormat::Text, values::choice(FORMATS));
+    let level = section.or("level", LogLevel::Info, values::choice(LEVELS));
+    Some(Logging { format: format?, level: level? })
+}
+
+fn retention(section: &Reader<'_>) -> Option<Retention> {
+    const CENTURY_DAYS: u32 = 36_525;
+    let ended_processes = section.or("ended_processes_days", days(365), values::days(1..=CENTURY_DAYS));
+    // A peer that was down for a week may still repeat its last message.
+    let message_ids = section.or("message_ids_days", days(30), values::days(7..=CENTURY_DAYS));
+    Some(Retention { ended_processes: ended_processes?, message_ids: message_ids? })
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
+}
+
+fn days(count: u32) -> Duration {
+    seconds(count.saturating_mul(DAY))
+}
