@@ -205,12 +205,12 @@ impl Negotiation {
         if let Some((provider, consumer)) = next.pids.both() {
             let (provider_pid, consumer_pid) = (provider.clone(), consumer.clone());
             next.last_sent = Some(Sent { id: owed.clone(), settled: false });
-            effects.push(Effect::Send(Message::Termination(Termination {
+            effects.push(Effect::Send(Box::new(Message::Termination(Termination {
                 message_id: owed,
                 provider_pid,
                 consumer_pid,
                 cause: cause.clone(),
-            })));
+            }))));
         }
         Ok(Step { next, effects, repeat: false })
     }
@@ -254,10 +254,14 @@ impl Negotiation {
                 }
                 Step { next, effects, repeat: false }
             }
-            // Termination needs nobody's consent (DSP 2025-1, 1.1).
+            // Termination needs nobody's consent (DSP 2025-1, 1.1), but a peer that never heard of it goes on.
             State::Terminated { .. } => {
                 let next = Self { owed_termination: None, ..next };
-                Step { next, effects: Vec::new(), repeat: false }
+                let effects = match why {
+                    Undelivered::Refused(_) => Vec::new(),
+                    Undelivered::GaveUp => vec![self.divergence(&cause, now)],
+                };
+                Step { next, effects, repeat: false }
             }
         }
     }
@@ -364,7 +368,7 @@ impl Negotiation {
         let mut next = self.clone();
         next.last_sent = Some(Sent { id: message.id().clone(), settled: false });
         let mut step = next.moved(state, self.role(), message.kind(), now);
-        step.effects.insert(0, Effect::Send(message));
+        step.effects.insert(0, Effect::Send(Box::new(message)));
         step
     }
 

@@ -260,7 +260,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Deliver this to the counterparty, in order within the process, until acknowledged: an outbox row.
-    Send(Message),
+    Send(Box<Message>),
     /// Our side must decide now, by rule or by hand; [`Negotiation::waits_for`] says the same later.
     Decide(Decision),
     /// Append to the ledger, in the same transaction.

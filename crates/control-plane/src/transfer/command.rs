@@ -183,12 +183,12 @@ impl TransferProcess {
         let mut effects = Vec::new();
         if let (Some(owed), State::Terminated { cause, .. }) = (next.owed_termination.take(), &self.state) {
             next.last_sent = Some(Sent { id: owed.clone(), settled: false });
-            effects.push(Effect::Send(Message::Termination(TransferTermination {
+            effects.push(Effect::Send(Box::new(Message::Termination(TransferTermination {
                 message_id: owed,
                 provider_pid: provider_pid.clone(),
                 consumer_pid: consumer_pid.clone(),
                 cause: cause.clone(),
-            })));
+            }))));
         }
         Ok(Step { next, effects, repeat: false })
     }
@@ -227,10 +227,14 @@ impl TransferProcess {
                 let effects = if *by == self.role() { vec![divergence] } else { Vec::new() };
                 Step { next, effects, repeat: false }
             }
-            // Termination needs nobody's consent (DSP 2025-1, 1.1).
+            // Termination needs nobody's consent (DSP 2025-1, 1.1), but a peer that never heard of it goes on.
             State::Terminated { .. } => {
                 next.owed_termination = None;
-                Step { next, effects: Vec::new(), repeat: false }
+                let effects = match why {
+                    Undelivered::Refused(_) => Vec::new(),
+                    Undelivered::GaveUp => vec![divergence],
+                };
+                Step { next, effects, repeat: false }
             }
         }
     }

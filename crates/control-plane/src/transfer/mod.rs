@@ -232,7 +232,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Deliver this to the counterparty, in order within the process, until acknowledged: an outbox row.
-    Send(Message),
+    Send(Box<Message>),
     /// Provider, REQUESTED: answer with `Start` or `Terminate`, by rule or by hand.
     DecideStart,
     /// Append to the ledger, in the same transaction.
@@ -344,7 +344,8 @@ impl TransferProcess {
             .with_some("from", from)
             .with("by", by)
             .with("message", message.as_str());
-        let mut effects: Vec<Effect> = sent.map(Effect::Send).into_iter().collect();
+        let mut effects: Vec<Effect> =
+            sent.map(|message| Effect::Send(Box::new(message))).into_iter().collect();
         match &self.state {
             State::Started { data_address } => {
                 effects.push(Effect::Record(record));
