@@ -418,7 +418,7 @@ impl<'a> Context<'a> {
         worst
     }
 
-    fn thing(&mut self, thing: &CompiledThing, named: &str) -> Truth {
+    pub(crate) fn thing(&mut self, thing: &CompiledThing, named: &str) -> Truth {
         let named_so = if thing.symbol.as_str() == named {
             Truth::True
         } else if !thing.collection {
@@ -460,7 +460,7 @@ impl<'a> Context<'a> {
     }
 
     /// The duties that must be fulfilled before a permission can be used.
-    fn preconditions(&mut self, rule: &CompiledRule) -> Truth {
+    pub(crate) fn preconditions(&mut self, rule: &CompiledRule) -> Truth {
         let mut worst = Truth::True;
         for index in rule.duties.clone() {
             let program = self.program;

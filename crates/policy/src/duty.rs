@@ -101,7 +101,7 @@ impl Duty {
     }
 }
 
-fn atom_deadline(atom: &Atom) -> Option<Deadline> {
+pub(crate) fn atom_deadline(atom: &Atom) -> Option<Deadline> {
     if !matches!(atom.operator, Operator::Lt | Operator::Lteq | Operator::Eq) {
         return None;
     }

@@ -1,10 +1,59 @@
 //! Says whether an action is permitted, why, until when and with which duties, from values alone.
 //!
 //! Pure: no IO, no clock, no randomness. Facts, including the current time, are arguments.
+//!
+//! ```
+//! use policy::time::UnixMillis;
+//! use policy::{Facts, Lang, Policy, Profiles, Request, Stage, vocab::action};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let profiles = Profiles::shipped();
+//! let offer = Policy::from_json(
+//!     r#"{"@type": "Offer", "@id": "urn:uuid:offer-1", "assigner": "https://hku.example/id",
+//!         "target": "https://hku.example/data/weather", "profile": "https://w3id.org/fairlead/profile/1",
+//!         "permission": [{"action": "use", "constraint": [
+//!           {"leftOperand": "purpose", "operator": "isA", "rightOperand": "dpv:ResearchAndDevelopment"},
+//!           {"leftOperand": "count", "operator": "lteq", "rightOperand": 3}]}],
+//!         "obligation": [{"action": "delete", "constraint": [
+//!           {"leftOperand": "fl:elapsedSinceEnd", "operator": "lteq", "rightOperand": "P30D"}]}]}"#,
+//!     &profiles,
+//! )?;
+//!
+//! // The agreement has the offer's rules word for word; its text is what both parties sign.
+//! let now = UnixMillis::parse_rfc3339("2026-11-25T08:00:00Z").ok_or("a timestamp")?;
+//! let text = offer.agreement_text("urn:uuid:agreement-1", "https://um.example/id", now)?;
+//! let agreement = Policy::from_json(&text, &profiles)?;
+//! assert!(agreement.terms_equal(&offer));
+//!
+//! // A pull is not a use: purpose and count are decided later, and listed until then.
+//! let mut request = Request {
+//!     action: action::USE,
+//!     target: "https://hku.example/data/weather",
+//!     assignee: "https://um.example/id",
+//!     stage: Stage::Transfer,
+//! };
+//! let decision = agreement.decide(&request, &Facts::at(now));
+//! assert!(decision.is_permit() && decision.deferred().count() == 3);
+//!
+//! // At use everything decides; the third use is the last.
+//! request = Request { action: action::READ, stage: Stage::Use, ..request };
+//! let facts = Facts::at(now).purpose("dpv:ScientificResearch").uses_spent(2);
+//! assert!(agreement.decide(&request, &facts).is_permit());
+//! let spent = Facts::at(now).purpose("dpv:ScientificResearch").uses_spent(3);
+//! let decision = agreement.decide(&request, &spent);
+//! assert_eq!(decision.code.map(|code| code.code), Some("policy/count-spent"));
+//! assert!(agreement.explain(&request, &spent, Lang::En).lines()[0].contains("spent"));
+//!
+//! // The policy as numbered clauses, in three languages.
+//! assert_eq!(agreement.render(Lang::ZhHant).first().map(|clause| clause.number.as_str()), Some("1"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod canonical;
 mod decide;
 mod duty;
+mod explain;
 mod facts;
 mod ir;
 mod json;
@@ -17,18 +66,22 @@ mod rdf;
 mod read;
 mod read_atom;
 pub mod refusal;
+mod render;
+mod text;
 pub mod time;
 mod value;
 pub mod vocab;
 
 pub use decide::{Decision, Outcome};
 pub use duty::{Anchor, Anchors, Deadline, Duty, DutyRole};
+pub use explain::{ExplainedPart, ExplainedRule, Explanation};
 pub use facts::{DutyState, Facts, Request};
 pub use model::{Conflict, Kind, RuleKind};
 pub use node::MAX_TEXT_BYTES;
 pub use policy::{Policy, Unenforceable};
 pub use problem::{Position, Problem, Problems};
 pub use profile::{Enforcement, Lang, Phase, Profiles, Source, Stage};
+pub use render::{Clause, ClauseKind};
 pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.

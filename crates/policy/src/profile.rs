@@ -381,10 +381,6 @@ impl ActionSet {
     pub(crate) fn is_empty(self) -> bool {
         self.0 == [0; 4]
     }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
-        (0..MAX_ACTIONS).filter(move |index| self.contains(*index))
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -456,6 +452,7 @@ impl Taxonomy {
 pub(crate) struct Tables {
     /// Every identifier of every profile, with the profile it means.
     pub names: BTreeMap<String, String>,
+    pub versions: BTreeMap<String, String>,
     pub operands: BTreeMap<String, Arc<OperandInfo>>,
     pub actions: Vec<ActionInfo>,
     /// For each action its set: itself and all included in it.
@@ -581,11 +578,9 @@ impl Profiles {
         Ok(Self { tables: Arc::new(tables) })
     }
 
-    /// The identifiers of the profiles, without other names.
-    pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.tables.names.values().map(String::as_str).collect();
-        names.dedup();
-        names
+    /// The identifiers of the profiles with their versions.
+    pub fn versions(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tables.versions.iter().map(|(profile, version)| (profile.as_str(), version.as_str()))
     }
 
     /// The versions of the taxonomies, by name: what an explanation rests on.
@@ -604,6 +599,7 @@ impl Tables {
         };
         let all = |terms: &[String]| terms.iter().map(|term| full(term)).collect::<Result<Vec<_>, _>>();
         if !file.profile.is_empty() {
+            self.versions.insert(file.profile.clone(), file.version.clone());
             for name in file.names.iter().chain([&file.profile]) {
                 let name = expand_prefixed(name, &declared).unwrap_or_else(|| name.clone());
                 if self.names.insert(name.clone(), file.profile.clone()).is_some() {

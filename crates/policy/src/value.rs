@@ -142,10 +142,20 @@ impl Value {
         Self::Number(Decimal::whole(value), None)
     }
 
-    /// One IRI, code or token.
+    /// One IRI, code or token; the well-known prefixes (`dpv:` and so on) are expanded.
     pub fn symbol(text: &str) -> Self {
-        Self::Symbol(Symbol::new(text))
+        Self::Symbol(expanded(text))
     }
+
+    /// Several IRIs, codes or tokens at once.
+    pub fn symbols<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Symbols(texts.into_iter().map(expanded).collect())
+    }
+}
+
+fn expanded(text: &str) -> Symbol {
+    crate::vocab::expand_prefixed(text, &Vec::new())
+        .map_or_else(|| Symbol::new(text), |iri| Symbol::new(&iri))
 }
 
 impl fmt::Display for Value {
