@@ -22,6 +22,10 @@ mod records;
 
 pub use control_plane::{Code, Fault, Refusal, UnixMillis};
 
-/// Every list of codes that this crate refuses with, for the generated table of refusals.
-pub const ALL_CODES: &[&[&Code]] =
-    &[report::CODES, scope::CODES, envelope::CODES, log::CODES, index::CODES, hash::CODES];
+/// Every refusal code of this crate, for the generated list of refusals.
+pub fn codes() -> impl Iterator<Item = &'static Code> {
+    [report::CODES, scope::CODES, envelope::CODES, log::CODES, index::CODES, hash::CODES]
+        .into_iter()
+        .flatten()
+        .copied()
+}

@@ -34,6 +34,9 @@ policy::refusal_codes! {
         "the publisher signed two different histories of its log; nothing more is taken from it",
         "發布者曾簽署兩份不同的日誌歷史，現不再接收其內容", "发布者曾签署两份不同的日志历史，现不再接收其内容",
         clause "catalogue: forks", next "look at the evidence with the publisher, then release it";
+    KNOWN_FORK = "catalogue/known-fork", State,
+        "the envelope contradicts the log and was set aside as evidence", "此信封與日誌相矛盾，已留作證據", "此信封与日志相矛盾，已留作证据",
+        clause "catalogue: forks", next "continue from the head that this replica holds";
     UNKNOWN_DATASET = "catalogue/unknown-dataset", NotFound,
         "there is no such dataset in the catalogue", "目錄中沒有此資料集", "目录中没有此数据集",
         clause "catalogue: reading", next "search again: it may have been withdrawn or have expired";
@@ -276,6 +279,10 @@ pub fn append<S: LogStore>(store: &mut S, checked: CheckedEnvelope) -> Result<Ad
         Place::Fork { held, mut head } => {
             let found = verified.hash();
             let key = keys::evidence(&header.publisher, header.epoch, header.seq, found);
+            if get(store, LogTable::Evidence, &key)?.is_some() {
+                // A person has released the publisher in spite of it: meeting it again is no news.
+                return Err(Refusal::new(&KNOWN_FORK, format!("{} {}", header.publisher, header.seq)).into());
+            }
             // The header proves the contradiction; the content proves nothing more and could be large.
             let evidence = Envelope { content: Vec::new(), ..envelope };
             put(store, LogTable::Evidence, &key, &records::encode_envelope(&evidence))?;
@@ -445,6 +452,17 @@ pub fn envelope_at<R: LogReader>(
 ) -> Result<Option<Envelope>, LogError<R::Error>> {
     let key = keys::envelope(publisher, epoch, seq);
     get(reader, LogTable::Envelopes, &key)?.map(|bytes| Ok(records::decode_envelope(&bytes)?)).transpose()
+}
+
+/// The contradicting envelopes of a publisher that were set aside, without content; at most `limit`.
+pub fn evidence<R: LogReader>(
+    reader: &R,
+    publisher: &ParticipantId,
+    limit: usize,
+) -> Result<Vec<Envelope>, LogError<R::Error>> {
+    let rows =
+        reader.scan(LogTable::Evidence, &keys::publisher(publisher), "", limit).map_err(LogError::Store)?;
+    rows.iter().map(|(_, bytes)| Ok(records::decode_envelope(bytes)?)).collect()
 }
 
 /// Until when an entry holds: its own end, or that of a renewal after it.

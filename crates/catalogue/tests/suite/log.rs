@@ -104,7 +104,8 @@ fn two_histories_freeze_the_publisher_and_are_kept() {
         assert_eq!((evidence.seq, evidence.publisher.as_str()), (seq, id.as_str()));
         assert_ne!(evidence.held, evidence.found);
         assert_eq!(held.header().publisher, id);
-        assert_eq!(replica.scan(LogTable::Evidence, "", "", 10).unwrap().len(), 1);
+        let kept = log::evidence(&replica, &id, 10).unwrap();
+        assert_eq!(kept, [Envelope { content: Vec::new(), ..fork.envelope.clone() }]);
         assert!(log::head(&replica, &id).unwrap().unwrap().frozen);
         // Nothing more is taken, not even what is right; repeats are still only repeats.
         assert_eq!(
@@ -120,6 +121,10 @@ fn two_histories_freeze_the_publisher_and_are_kept() {
         assert_eq!(refused(log::renew(&replica, &id, NOW, DAY, &publisher)), "catalogue/publisher-frozen");
         assert!(log::release(&mut replica, &id).unwrap());
         assert!(!log::release(&mut replica, &id).unwrap());
+        assert_eq!(
+            refused(log::admit(&mut replica, fork.envelope.clone(), &members, NOW)),
+            "catalogue/known-fork"
+        );
         taken(log::admit(&mut replica, next, &members, NOW));
     }
 }
