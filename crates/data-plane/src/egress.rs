@@ -307,4 +307,4 @@ async fn guard_reason(signal: &mut StopSignal) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -242,7 +242,7 @@ impl DataKey {
     }
 
     #[cfg(test)]
-    pub(crate) const fn fixed(byte: u8) -> Self {
+    pub(crate) fn fixed(byte: u8) -> Self {
         Self(Zeroizing::new([byte; KEY_BYTES]))
     }
 }

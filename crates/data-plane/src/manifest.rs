@@ -271,3 +271,82 @@ fn printable_differs(name: &str) -> bool {
 fn malformed(detail: impl Into<String>) -> Refusal {
     Refusal::new(&MALFORMED_MANIFEST, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::ObjectHasher;
+
+    fn object(name: &str, bytes: &[u8]) -> Result<ManifestObject, Refusal> {
+        let mut hasher = ObjectHasher::new();
+        hasher.update(bytes);
+        ManifestObject::new(name.to_owned(), Some("text/csv".to_owned()), hasher.finish())
+    }
+
+    fn sample() -> Manifest {
+        let objects =
+            vec![object("a.csv", b"").unwrap(), object("b/觀測.csv", &vec![7; CHUNK_BYTES + 1]).unwrap()];
+        Manifest::new(DatasetId::parse("https://campus.example/dataset/1").unwrap(), objects).unwrap()
+    }
+
+    #[test]
+    fn round_trip() {
+        let manifest = sample();
+        assert_eq!(Manifest::parse(manifest.text()).unwrap(), manifest);
+        assert_eq!(manifest.digest(), Digest::of(manifest.text().as_bytes()));
+        assert_eq!(manifest.total_bytes(), CHUNK_BYTES as u64 + 1);
+        assert!(manifest.object(2).is_none());
+    }
+
+    #[test]
+    fn every_difference_is_refused() {
+        let manifest = sample();
+        let good: serde_json::Value = serde_json::from_str(manifest.text()).unwrap();
+        let other = Digest::of(b"other").to_string();
+        for (pointer, value) in [
+            ("/format", serde_json::json!("fairlead-manifest/2")),
+            ("/chunk", serde_json::json!(1024)),
+            ("/dataset", serde_json::json!("")),
+            ("/objects", serde_json::json!([])),
+            ("/objects/0/name", serde_json::json!("../a.csv")),
+            ("/objects/0/name", serde_json::json!("c.csv")),
+            ("/objects/0/size", serde_json::json!(1)),
+            ("/objects/0/size", serde_json::json!(-1)),
+            ("/objects/0/mediaType", serde_json::json!("csv")),
+            ("/objects/1/size", serde_json::json!(CHUNK_BYTES)),
+            ("/objects/1/digest", serde_json::json!(other)),
+            ("/objects/1/checksum", serde_json::json!("sha-256:AA")),
+            ("/objects/1/chunks", serde_json::json!("AAAA")),
+            ("/objects/1", good.pointer("/objects/0").unwrap().clone()),
+        ] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(pointer).unwrap() = value.clone();
+            let text = serde_jcs::to_string(&bad).unwrap();
+            assert!(Manifest::parse(&text).is_err(), "{pointer} = {value}");
+        }
+        let mut unknown = good.clone();
+        unknown["note"] = serde_json::json!("x");
+        assert_eq!(
+            Manifest::parse(&serde_jcs::to_string(&unknown).unwrap()).unwrap_err().code,
+            &MALFORMED_MANIFEST
+        );
+        for text in ["", "{}", "[]", &format!(" {}", manifest.text()), &"[".repeat(100_000)] {
+            assert_eq!(Manifest::parse(text).unwrap_err().code, &MALFORMED_MANIFEST);
+        }
+        let huge = " ".repeat(MAX_MANIFEST_BYTES + 1);
+        assert_eq!(Manifest::parse(&huge).unwrap_err().code, &MANIFEST_TOO_LARGE);
+    }
+
+    #[test]
+    fn names_cannot_climb_or_deceive() {
+        for good in ["a", "a b/c-d.csv", "觀測/二零二六.csv", "what?.csv"] {
+            assert!(object(good, b"x").is_ok(), "{good}");
+        }
+        let long = "x".repeat(1025);
+        for bad in
+            ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\\b", "a\nb", "a\u{202e}b", "a\0", &long]
+        {
+            assert_eq!(object(bad, b"x").unwrap_err().code, &MALFORMED_MANIFEST, "{bad:?}");
+        }
+    }
+}
