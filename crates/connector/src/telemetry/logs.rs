@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -74,19 +73,23 @@ fn targets(level: LogLevel) -> Targets {
 }
 
 /// Writes each event as one line that ends in a line feed.
-pub struct LogLines {
+pub struct LogLines<W> {
     format: LogFormat,
-    write: Arc<dyn Fn(&[u8]) + Send + Sync>,
+    write: W,
 }
 
-impl LogLines {
+impl<W: Fn(&[u8]) + Send + Sync + 'static> LogLines<W> {
     /// Lines of `format`, each given whole to `write`.
-    pub fn new(format: LogFormat, write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
-        Self { format, write: Arc::new(write) }
+    pub const fn new(format: LogFormat, write: W) -> Self {
+        Self { format, write }
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLines {
+impl<S, W> Layer<S> for LogLines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: Fn(&[u8]) + Send + Sync + 'static,
+{
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = SpanFields::default();
         attributes.record(&mut fields);
@@ -245,7 +248,7 @@ fn text_line(time: &str, level: &str, target: &str, message: &str, fields: &Map<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::telemetry::RequestId;
