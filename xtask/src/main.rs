@@ -1,6 +1,8 @@
-//! The project's tasks: `cargo xtask codegen`. One language for scripts, one command for each need.
+//! The project's tasks: `cargo xtask codegen | refusals | tidy`. One language for scripts, one command for each need.
 
 mod codegen;
+mod refusals;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,11 +26,21 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write docs/refusals.md from the refusal codes in the sources
+    Refusals {
+        /// Change nothing; fail if the page is not what the sources say
+        #[arg(long)]
+        check: bool,
+    },
+    /// Hold the house rules: the picture of the crates, the walls of the pure ones, file sizes, tests without sleep
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
+        Task::Refusals { check } => workspace_root().and_then(|root| refusals::run(&root, check)),
+        Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
     };
     match outcome {
         Ok(report) => {
