@@ -3,7 +3,9 @@
 //! What the DSP context knows is written with its terms; other members of ODRL get the `odrl:` prefix, which that
 //! context declares; everything else is a full IRI. So the text stays valid JSON-LD under the DSP context.
 
+use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
+use sha2::{Digest, Sha256};
 
 use crate::model::{Atom, Constraint, Kind, Model, Note, Rule, RuleKind, Thing};
 use crate::profile::Source;
@@ -46,6 +48,16 @@ pub(crate) fn text(json: &Json) -> String {
     serde_jcs::to_string(json).unwrap_or_default()
 }
 
+/// `sha-256:<base64url>` of the canonical text.
+pub(crate) fn hash(model: &Model) -> String {
+    hash_text(&text(&policy_json(model)))
+}
+
+pub(crate) fn hash_text(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    format!("sha-256:{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest))
+}
+
 /// The members that stand on the policy because all its rules share them.
 #[derive(Default)]
 struct Lifted {
@@ -64,10 +76,6 @@ pub(crate) fn policy_json(model: &Model) -> Json {
     }
     if let Some(conflict) = model.conflict {
         out.insert(outside_dsp("conflict"), json!({"@id": format!("{ODRL}{}", conflict.name())}));
-    }
-    if !model.inherits.is_empty() {
-        let list = model.inherits.iter().map(|parent| json!({"@id": parent})).collect();
-        out.insert(outside_dsp("inheritFrom"), one_or_many(list));
     }
     if let Some(at) = model.timestamp {
         let member =

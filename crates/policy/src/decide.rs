@@ -10,7 +10,7 @@ use crate::ir::{
 };
 use crate::model::{Conflict, Kind, Logic};
 use crate::policy::Policy;
-use crate::profile::{ActionSet, Family, OperandType, Phase, Stage};
+use crate::profile::{ActionSet, Family, OperandType, Phase, Stage, Tables};
 use crate::refusal::Code;
 use crate::time::UnixMillis;
 use crate::value::{DAY_MILLIS, Value, hash};
@@ -187,6 +187,7 @@ pub(crate) fn both(left: Truth, right: Truth) -> Truth {
 
 /// The state of one decision in the making.
 pub(crate) struct Context<'a> {
+    tables: &'a Tables,
     program: &'a Program,
     request: &'a Request<'a>,
     facts: &'a Facts,
@@ -210,6 +211,7 @@ impl<'a> Context<'a> {
             *value = facts.entries.iter().find(|fact| fact.operand == slot.symbol);
         }
         Self {
+            tables: policy.tables(),
             program,
             request,
             facts,
@@ -222,6 +224,10 @@ impl<'a> Context<'a> {
             unknown: 0,
             reason: None,
         }
+    }
+
+    fn implied(&self, action: usize) -> ActionSet {
+        self.tables.implied(action)
     }
 
     fn flips_at(&mut self, at: i64) {
@@ -578,6 +584,8 @@ struct Tally {
     maybe_permitted: ActionSet,
     forbidden: ActionSet,
     maybe_forbidden: ActionSet,
+    /// Actions that a permitted one implies: no prohibition reaches them.
+    shielded: ActionSet,
     /// The permission that permits, or else the one that came nearest.
     permission: Option<usize>,
     permission_truth: Option<Truth>,
@@ -635,12 +643,15 @@ fn permissions(context: &mut Context<'_>, universe: ActionSet, tally: &mut Tally
             // Another dataset: as if the rule were not there.
             continue;
         }
+        if truth != Truth::False {
+            truth = both(truth, context.preconditions(rule));
+        }
+        if truth == Truth::True {
+            tally.shielded = tally.shielded.or(context.implied(rule.action));
+        }
         if actions.is_empty() {
             tally.other_action |= truth != Truth::False;
             continue;
-        }
-        if truth != Truth::False {
-            truth = both(truth, context.preconditions(rule));
         }
         match truth {
             Truth::True | Truth::Deferred => {
@@ -705,7 +716,7 @@ fn conclude<'p>(
     let (forbidden, doubtful) = if permissions_win {
         (ActionSet::default(), ActionSet::default())
     } else {
-        (tally.forbidden, tally.maybe_forbidden)
+        (tally.forbidden.without(tally.shielded), tally.maybe_forbidden.without(tally.shielded))
     };
     let left = tally.permitted.without(forbidden);
     let sure = left.without(doubtful);

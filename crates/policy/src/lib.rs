@@ -58,6 +58,8 @@ mod facts;
 mod ir;
 mod json;
 mod model;
+#[cfg(test)]
+mod naive;
 mod node;
 mod policy;
 mod problem;

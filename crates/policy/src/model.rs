@@ -89,8 +89,6 @@ pub(crate) struct Model {
     pub uid: String,
     pub profiles: Vec<String>,
     pub conflict: Option<Conflict>,
-    /// Several differing strategies came together by inheritance: any conflict voids the policy.
-    pub inherits: Vec<String>,
     pub timestamp: Option<crate::time::UnixMillis>,
     pub replaced_by: Vec<String>,
     pub notes: Vec<Note>,

@@ -1,7 +1,5 @@
 //! The policy as callers hold it: read once, then asked.
 
-use sha2::{Digest, Sha256};
-
 use crate::decide::Decision;
 use crate::duty::{Duty, DutyRole};
 use crate::facts::{Facts, Request};
@@ -61,8 +59,44 @@ impl Policy {
         Self::from_node(&crate::rdf::Graph::from_quads(quads)?.policy(Some(uid))?, profiles, true)
     }
 
-    fn from_node(node: &Node, profiles: &Profiles, from_rdf: bool) -> Result<Self, Problems> {
-        Self::from_model(crate::read::read(node, &profiles.tables, from_rdf)?, profiles)
+    /// As [`Policy::from_json`], with the policies that this one may name in `inheritFrom`. What is inherited is
+    /// written into the canonical text, with the parent's uid and hash beside it; nothing is fetched.
+    ///
+    /// # Errors
+    /// Every problem found; `policy/parent-unavailable` for a parent that is not among `parents`.
+    pub fn from_json_with_parents(
+        text: &str,
+        profiles: &Profiles,
+        parents: &[Self],
+    ) -> Result<Self, Problems> {
+        Self::inheriting(&crate::node::from_json(text)?, profiles, false, parents)
+    }
+
+    /// As [`Policy::from_turtle`], with the policies that this one may name in `inheritFrom`.
+    ///
+    /// # Errors
+    /// Every problem found; `policy/parent-unavailable` for a parent that is not among `parents`.
+    pub fn from_turtle_with_parents(
+        text: &str,
+        base: &str,
+        profiles: &Profiles,
+        parents: &[Self],
+    ) -> Result<Self, Problems> {
+        Self::inheriting(&crate::rdf::Graph::from_turtle(text, base)?.policy(None)?, profiles, true, parents)
+    }
+
+    pub(crate) fn from_node(node: &Node, profiles: &Profiles, from_rdf: bool) -> Result<Self, Problems> {
+        Self::inheriting(node, profiles, from_rdf, &[])
+    }
+
+    fn inheriting(
+        node: &Node,
+        profiles: &Profiles,
+        from_rdf: bool,
+        parents: &[Self],
+    ) -> Result<Self, Problems> {
+        let parents: Vec<&Model> = parents.iter().map(|parent| &parent.model).collect();
+        Self::from_model(crate::read::read(node, &profiles.tables, from_rdf, &parents)?, profiles)
     }
 
     pub(crate) fn from_model(mut model: Model, profiles: &Profiles) -> Result<Self, Problems> {
@@ -120,9 +154,7 @@ impl Policy {
 
     /// `sha-256:<base64url>` of the canonical text.
     pub fn hash(&self) -> String {
-        use base64::Engine as _;
-        let digest = Sha256::digest(self.canonical.as_bytes());
-        format!("sha-256:{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest))
+        crate::canonical::hash_text(&self.canonical)
     }
 
     /// Whether both say the same: everything but uid, class, assignee and timestamp is equal.

@@ -3,7 +3,7 @@
 //! The format (version 1) is the one of the files in `profiles/`. Terms are prefixed names or full IRIs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
@@ -457,6 +457,8 @@ pub(crate) struct Tables {
     pub actions: Vec<ActionInfo>,
     /// For each action its set: itself and all included in it.
     pub covered: Vec<ActionSet>,
+    /// For each action what it implies, with all included in that: not prohibited where the action is permitted.
+    pub implied: Vec<ActionSet>,
     /// Hash and index of each action, sorted.
     pub by_hash: Vec<(u64, usize)>,
     pub deprecated: BTreeMap<String, String>,
@@ -481,6 +483,10 @@ impl Tables {
 
     pub(crate) fn covered(&self, index: usize) -> ActionSet {
         self.covered.get(index).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn implied(&self, index: usize) -> ActionSet {
+        self.implied.get(index).copied().unwrap_or_default()
     }
 
     pub(crate) fn taxonomy(&self, operand: &OperandInfo) -> Option<&Taxonomy> {
@@ -531,6 +537,14 @@ impl Tables {
                 }
             })
             .collect();
+        self.implied = self
+            .actions
+            .iter()
+            .map(|action| {
+                let implied = action.implies.iter().filter_map(|iri| self.action(iri));
+                implied.fold(ActionSet::default(), |set, index| set.or(self.covered(index)))
+            })
+            .collect();
     }
 }
 
@@ -547,17 +561,17 @@ impl Profiles {
         include_str!("../profiles/fairlead-1.json"),
     ];
 
-    /// The profiles that come with Fairlead.
+    /// The profiles that come with Fairlead; read once, then shared.
     pub fn shipped() -> Self {
-        let mut profiles = Self { tables: Arc::default() };
-        for file in Self::FILES {
-            // The files are constants of this crate and a test loads each; a broken one would leave its terms unknown,
-            // so policies that use them are refused.
-            if let Ok(next) = profiles.with_file(file) {
-                profiles = next;
-            }
-        }
-        profiles
+        static SHIPPED: OnceLock<Profiles> = OnceLock::new();
+        SHIPPED
+            .get_or_init(|| {
+                let none = Self { tables: Arc::default() };
+                // The files are constants of this crate and a test loads each; a broken one would leave its terms
+                // unknown, so policies that use them are refused.
+                Self::FILES.iter().fold(none, |profiles, file| profiles.with_file(file).unwrap_or(profiles))
+            })
+            .clone()
     }
 
     /// These profiles and one more, from a profile file; a later file may not change a term of an earlier one.
@@ -581,6 +595,16 @@ impl Profiles {
     /// The identifiers of the profiles with their versions.
     pub fn versions(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tables.versions.iter().map(|(profile, version)| (profile.as_str(), version.as_str()))
+    }
+
+    /// `term` and everything broader in the taxonomy of `operand`: what a constraint with `isA` may name so that
+    /// `term` satisfies it. A term or operand without taxonomy gives `term` alone.
+    pub fn broader<'a>(&'a self, operand: &str, term: &'a str) -> Vec<&'a str> {
+        let operand = self.tables.operands.get(operand);
+        match operand.and_then(|operand| self.tables.taxonomy(operand)) {
+            Some(taxonomy) => taxonomy.broader(taxonomy.find(term).map_or(term, |known| known.iri.as_str())),
+            None => vec![term],
+        }
     }
 
     /// The versions of the taxonomies, by name: what an explanation rests on.

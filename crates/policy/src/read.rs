@@ -41,9 +41,21 @@ pub(crate) const PARTY_FUNCTIONS: [&str; 12] = [
     "trackingParty",
 ];
 
-pub(crate) fn read(node: &Node, tables: &Tables, from_rdf: bool) -> Result<Model, Problems> {
-    let mut reader =
-        Reader { tables, named: BTreeSet::new(), from_rdf, problems: Vec::new(), rules: 0, constraints: 0 };
+pub(crate) fn read(
+    node: &Node,
+    tables: &Tables,
+    from_rdf: bool,
+    parents: &[&Model],
+) -> Result<Model, Problems> {
+    let mut reader = Reader {
+        tables,
+        parents,
+        named: BTreeSet::new(),
+        from_rdf,
+        problems: Vec::new(),
+        rules: 0,
+        constraints: 0,
+    };
     let model = reader.policy(node);
     match (Problems::of(reader.problems), model) {
         (None, Some(model)) => Ok(model),
@@ -60,6 +72,8 @@ pub(crate) fn read(node: &Node, tables: &Tables, from_rdf: bool) -> Result<Model
 
 pub(crate) struct Reader<'a> {
     pub(crate) tables: &'a Tables,
+    /// Policies that this one may inherit from, already resolved themselves, so no circle can occur.
+    parents: &'a [&'a Model],
     /// The profiles that the policy names.
     pub(crate) named: BTreeSet<String>,
     from_rdf: bool,
@@ -85,6 +99,7 @@ fn odrl(term: &str) -> String {
 /// Metadata that is carried along: Dublin Core, labels, comments, notes.
 fn is_note(iri: &str) -> bool {
     [DCT, RDFS, SKOS, "http://purl.org/dc/elements/1.1/"].iter().any(|namespace| iri.starts_with(namespace))
+        || iri.strip_prefix(crate::vocab::FL) == Some("inherited")
 }
 
 impl Reader<'_> {
@@ -158,9 +173,6 @@ impl Reader<'_> {
         profiles.dedup();
         let conflict = self.conflict(node);
         let inherits = self.identifiers(node, "inheritFrom");
-        for parent in &inherits {
-            self.complain(&PARENT_UNAVAILABLE, &node.at.below("inheritFrom"), parent.clone(), "", None);
-        }
         let replaced_by = node.values(&replaced_member).map(Item::shown).collect();
         let timestamp = self.timestamp(node, &[&timestamp_member, &odrl_timestamp]);
         let shared = Shared {
@@ -180,7 +192,11 @@ impl Reader<'_> {
                 self.rule(item, rule_kind, &shared, 0, &mut rules);
             }
         }
-        if rules.is_empty() && self.problems.is_empty() {
+        let mut model = Model { kind, uid: uid?, profiles, conflict, timestamp, replaced_by, notes, rules };
+        for parent in &inherits {
+            self.inherit(&mut model, parent, node);
+        }
+        if model.rules.is_empty() && self.problems.is_empty() {
             self.complain(
                 &MISSING_MEMBER,
                 &node.at,
@@ -190,17 +206,20 @@ impl Reader<'_> {
             );
         }
         if kind == Kind::Agreement {
-            for (name, things) in [
-                ("assigner", &shared.assigners),
-                ("assignee", &shared.assignees),
-                ("target", &shared.targets),
+            for (name, several, complete) in [
+                (
+                    "assigner",
+                    shared.assigners.len() > 1,
+                    model.rules.iter().all(|rule| rule.assigner.is_some()),
+                ),
+                (
+                    "assignee",
+                    shared.assignees.len() > 1,
+                    model.rules.iter().all(|rule| rule.assignee.is_some()),
+                ),
+                ("target", false, model.rules.iter().all(|rule| rule.target.is_some())),
             ] {
-                let all_rules_have = rules.iter().all(|rule| match name {
-                    "assigner" => rule.assigner.is_some(),
-                    "assignee" => rule.assignee.is_some(),
-                    _ => rule.target.is_some(),
-                });
-                if !all_rules_have || (things.len() > 1 && name != "target") {
+                if !complete || several {
                     self.complain(
                         &MISSING_MEMBER,
                         &node.at,
@@ -211,7 +230,49 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(Model { kind, uid: uid?, profiles, conflict, inherits, timestamp, replaced_by, notes, rules })
+        Some(model)
+    }
+
+    /// Copies from the parent its rules, profiles and conflict strategy, and gives its assets and parties to rules
+    /// that have none; statuses are not inherited (ODRL 2.2 Information Model, 2.8). The parent is pinned by hash.
+    fn inherit(&mut self, model: &mut Model, uid: &str, node: &Node) {
+        let at = node.at.below("inheritFrom");
+        let Some(parent) = self.parents.iter().find(|parent| parent.uid == uid) else {
+            self.complain(&PARENT_UNAVAILABLE, &at, uid, "the parent policy given along", None);
+            return;
+        };
+        for rule in &mut model.rules {
+            rule.target = rule.target.take().or_else(|| parent.target().cloned());
+            rule.assigner = rule.assigner.take().or_else(|| parent.assigner().cloned());
+            rule.assignee = rule.assignee.take().or_else(|| parent.assignee().cloned());
+        }
+        let mut rules = parent.rules.clone();
+        rules.iter_mut().for_each(clear_status);
+        self.rules = self.rules.saturating_add(rules.len());
+        if self.rules > MAX_RULES {
+            self.complain(&TOO_LARGE, &at, "rules", format!("at most {MAX_RULES} atomic rules"), None);
+            return;
+        }
+        model.rules.extend(rules);
+        model.profiles.extend(parent.profiles.iter().cloned());
+        model.profiles.sort();
+        model.profiles.dedup();
+        model.conflict = match (model.conflict, parent.conflict) {
+            (own, None) => own,
+            (None, inherited) => inherited,
+            (Some(own), Some(inherited)) if own == inherited => Some(own),
+            // Differing strategies: an actual conflict voids the policy (ODRL 2.2 Information Model, 2.9).
+            (Some(_), Some(_)) => Some(Conflict::Invalid),
+        };
+        model.notes.push(Note {
+            member: format!("{}inherited", crate::vocab::FL),
+            text: format!("{uid} {}", crate::canonical::hash(parent)),
+            datatype: None,
+            language: None,
+            is_iri: false,
+        });
+        model.notes.sort();
+        model.notes.dedup();
     }
 
     fn kind(&mut self, node: &Node) -> Kind {
@@ -661,6 +722,20 @@ impl Reader<'_> {
         };
         Some(Constraint::Logic { logic, uid, parts })
     }
+}
+
+fn clear_status(rule: &mut Rule) {
+    fn clear(constraints: &mut [Constraint]) {
+        for constraint in constraints {
+            match constraint {
+                Constraint::Atom(atom) => atom.status = None,
+                Constraint::Logic { parts, .. } => clear(parts),
+            }
+        }
+    }
+    clear(&mut rule.constraints);
+    clear(&mut rule.refinements);
+    rule.duties.iter_mut().for_each(clear_status);
 }
 
 /// `None` alone if there is no value: the product must not become empty.

@@ -432,3 +432,46 @@ fn bounds_hold() {
         assert_eq!(refusal.code.code, "policy/too-large", "{refusal}");
     }
 }
+
+#[test]
+fn inheritance_copies_rules_and_pins_the_parent() {
+    let profiles = Profiles::shipped();
+    let parent = Policy::from_json(
+        r#"{"@type":"Set","@id":"urn:parent","target":"urn:d","assigner":"urn:a","odrl:conflict":"prohibit",
+            "prohibition":[{"action":"distribute"}],
+            "permission":[{"action":"read","constraint":[{"leftOperand":"count","operator":"lteq","rightOperand":5,"odrl:status":3}]}]}"#,
+        &profiles,
+    )
+    .unwrap();
+    let child = |extra: &str| {
+        let text = format!(
+            r#"{{"@type":"Set","@id":"urn:child","odrl:inheritFrom":{{"@id":"urn:parent"}},{extra}"permission":[{{"action":"play"}}]}}"#
+        );
+        Policy::from_json_with_parents(&text, &profiles, std::slice::from_ref(&parent)).unwrap()
+    };
+    let policy = child("");
+    assert_eq!((policy.target(), policy.assigner()), (Some("urn:d"), Some("urn:a")));
+    assert_eq!(policy.render(policy::Lang::En).iter().filter(|clause| !clause.number.is_empty()).count(), 3);
+    assert!(policy.canonical_text().contains(&parent.hash()) && !policy.canonical_text().contains("status"));
+    assert_eq!(policy.conflict(), policy::Conflict::Prohibit);
+    assert_eq!(
+        child(r#""odrl:conflict":"perm","#).conflict(),
+        policy::Conflict::Invalid,
+        "differing strategies"
+    );
+    let again = Policy::from_json(policy.canonical_text(), &profiles).unwrap();
+    assert_eq!(again.hash(), policy.hash());
+}
+
+#[test]
+fn an_implied_action_is_not_prohibited() {
+    let profiles = Profiles::shipped()
+        .with_file(
+            r#"{"format":1,"profile":"urn:p","version":"1","actions":[{"iri":"urn:render","in":["odrl:use"],"implies":["odrl:read"]}]}"#,
+        )
+        .unwrap();
+    let text = r#"{"@type":"Set","@id":"urn:s","target":"urn:d","profile":"urn:p","permission":[{"action":"urn:render"},{"action":"read"}],"prohibition":[{"action":"read"}]}"#;
+    let policy = Policy::from_json(text, &profiles).unwrap();
+    let request = Request { action: action::READ, target: "urn:d", assignee: UM, stage: Stage::Use };
+    assert_eq!(policy.decide(&request, &Facts::at(at("2026-11-25T00:00:00Z"))).outcome, Outcome::Permit);
+}
