@@ -599,7 +599,9 @@ fn facts() -> impl Strategy<Value = Facts> {
         })
 }
 
-fn request() -> impl Strategy<Value = (String, &'static str, &'static str, Stage)> {
+type Asked = (String, &'static str, &'static str, Stage);
+
+fn request() -> impl Strategy<Value = Asked> {
     let stage = prop_oneof![1 => Just(Stage::Catalogue), 1 => Just(Stage::Negotiation), 1 => Just(Stage::Transfer), 3 => Just(Stage::Use)];
     (actions().prop_map(action_iri), pick(&DATA), pick(&PARTIES), stage)
 }
@@ -611,7 +613,7 @@ fn cases(default: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-fn ask<'a>(parts: &'a (String, &'static str, &'static str, Stage)) -> Request<'a> {
+fn ask<'a>(parts: &'a Asked) -> Request<'a> {
     Request { action: &parts.0, target: parts.1, assignee: parts.2, stage: parts.3 }
 }
 
@@ -622,9 +624,7 @@ fn generators_reach_every_outcome() {
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..400 {
         let mut value =
-            |strategy: BoxedStrategy<(Json, Facts, (String, &'static str, &'static str, Stage))>| {
-                strategy.new_tree(&mut runner).unwrap().current()
-            };
+            |strategy: BoxedStrategy<(Json, Facts, Asked)>| strategy.new_tree(&mut runner).unwrap().current();
         let (json, facts, parts) = value((policy_json(), facts(), request()).boxed());
         let outcome = read(&json).decide(&ask(&parts), &facts).outcome;
         *seen.entry(format!("{outcome:?}")).or_insert(0) += 1;
