@@ -56,10 +56,38 @@ pub enum Holds {
 impl Holds {
     /// Whether `role` holds.
     pub fn held_by(&self, role: Role) -> bool {
-        match self {
-            Self::One(holder, _) => *holder == role,
-            Self::Both { .. } => true,
+        self.of(role).is_some()
+    }
+
+    /// The hold of `role`.
+    pub fn of(&self, role: Role) -> Option<&Act> {
+        match (self, role) {
+            (Self::One(holder, act), role) => (*holder == role).then_some(act),
+            (Self::Both { consumer, .. }, Role::Consumer) => Some(consumer),
+            (Self::Both { provider, .. }, Role::Provider) => Some(provider),
         }
+    }
+
+    /// These holds and `role`'s; one that is there already stays as it is.
+    #[must_use]
+    pub fn with(&self, role: Role, act: Act) -> Self {
+        match (self, role) {
+            (Self::One(Role::Consumer, consumer), Role::Provider) => {
+                Self::Both { consumer: consumer.clone(), provider: act }
+            }
+            (Self::One(Role::Provider, provider), Role::Consumer) => {
+                Self::Both { consumer: act, provider: provider.clone() }
+            }
+            (Self::One(Role::Consumer, _), Role::Consumer)
+            | (Self::One(Role::Provider, _), Role::Provider)
+            | (Self::Both { .. }, Role::Consumer | Role::Provider) => self.clone(),
+        }
+    }
+
+    /// What remains when `role` lifts its hold; `None` if nothing does.
+    pub fn without(&self, role: Role) -> Option<Self> {
+        let other = role.other();
+        self.of(other).map(|act| Self::One(other, act.clone()))
     }
 }
 
@@ -145,14 +173,7 @@ impl AgreementStatus {
     fn suspended(&self, by: Role, act: Act) -> Result<Self, Refusal> {
         match self {
             Self::Active => Ok(Self::Suspended(Holds::One(by, act))),
-            Self::Suspended(holds) if holds.held_by(by) => Ok(self.clone()),
-            Self::Suspended(Holds::One(Role::Consumer, consumer)) => {
-                Ok(Self::Suspended(Holds::Both { consumer: consumer.clone(), provider: act }))
-            }
-            Self::Suspended(Holds::One(Role::Provider, provider)) => {
-                Ok(Self::Suspended(Holds::Both { consumer: act, provider: provider.clone() }))
-            }
-            Self::Suspended(Holds::Both { .. }) => Ok(self.clone()),
+            Self::Suspended(holds) => Ok(Self::Suspended(holds.with(by, act))),
             Self::Revoked { .. } | Self::Expired { .. } => Err(Refusal::new(&AGREEMENT_ENDED, self.name())),
         }
     }
@@ -160,14 +181,12 @@ impl AgreementStatus {
     fn resumed(&self, by: Role) -> Result<Self, Refusal> {
         match self {
             Self::Active => Ok(Self::Active),
-            Self::Suspended(Holds::One(holder, _)) if *holder == by => Ok(Self::Active),
-            Self::Suspended(Holds::One(holder, _)) => {
-                Err(Refusal::new(&NOT_SUSPENDED_BY_YOU, format!("suspended by the {holder}")))
+            Self::Suspended(holds) if holds.held_by(by) => {
+                Ok(holds.without(by).map_or(Self::Active, Self::Suspended))
             }
-            Self::Suspended(Holds::Both { consumer, provider }) => Ok(Self::Suspended(match by {
-                Role::Consumer => Holds::One(Role::Provider, provider.clone()),
-                Role::Provider => Holds::One(Role::Consumer, consumer.clone()),
-            })),
+            Self::Suspended(_) => {
+                Err(Refusal::new(&NOT_SUSPENDED_BY_YOU, format!("suspended by the {}", by.other())))
+            }
             Self::Revoked { .. } | Self::Expired { .. } => Err(Refusal::new(&AGREEMENT_ENDED, self.name())),
         }
     }

@@ -1,4 +1,5 @@
 //! The whole negotiation machine as one table: state x role x message or command, with the next state or refusal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The whole transfer machine as one table: state x role x message or command, with the next state or refusal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 mod transfer_support;
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 use control_plane::Refusal;
 use control_plane::ids::MessageId;
 use control_plane::pids::Role;
+use control_plane::status::Holds;
 use control_plane::transfer::{
     Command, Message, MessageKind, Received, State, StateName, Step, TransferCompletion, TransferProcess,
     TransferRequest, TransferStart, TransferSuspension, TransferTermination,
@@ -62,7 +64,17 @@ fn table() -> String {
 
 /// Each state of a role, by who brought it about, and where it was us also before the peer's acknowledgement.
 fn states(role: Role) -> Vec<(String, TransferProcess)> {
-    let mut states = Vec::new();
+    let crossed = {
+        let ours = unacknowledged(StateName::Suspended, role);
+        let suspension = Message::Suspension(TransferSuspension {
+            message_id: id("last"),
+            provider_pid: p_pid(),
+            consumer_pid: c_pid(),
+            cause: cause(),
+        });
+        take(&ours, &party(role.other()), &suspension, &held()).unwrap().next
+    };
+    let mut states = vec![("SUSPENDED (both)".to_owned(), crossed)];
     for state in StateName::ALL {
         for by in [Role::Consumer, Role::Provider] {
             let possible = match state {
@@ -86,7 +98,8 @@ fn states(role: Role) -> Vec<(String, TransferProcess)> {
 fn line(out: &mut String, role: Role, state: &str, arrow: &str, name: &str, got: Result<Step, Refusal>) {
     let got = match got {
         Ok(step) => match step.next.state() {
-            State::Suspended { by, .. } | State::Completed { by } | State::Terminated { by, .. } => {
+            State::Suspended { holds, .. } => format!("SUSPENDED ({})", holders(holds)),
+            State::Completed { by } | State::Terminated { by, .. } => {
                 format!("{} ({by})", step.next.state_name())
             }
             State::Requested | State::Started { .. } => step.next.state_name().to_string(),
@@ -94,6 +107,11 @@ fn line(out: &mut String, role: Role, state: &str, arrow: &str, name: &str, got:
         Err(refusal) => refusal.code.code.to_owned(),
     };
     writeln!(out, "{:<9}{state:<23}{arrow} {name:<12} {got}", role.as_str()).unwrap();
+}
+
+fn holders(holds: &Holds) -> String {
+    let held = [Role::Consumer, Role::Provider].into_iter().filter(|role| holds.held_by(*role));
+    held.map(Role::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn message(kind: MessageKind) -> Message {

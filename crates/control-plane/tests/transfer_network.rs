@@ -1,4 +1,5 @@
 //! Two transfer machines joined by a network that drops, repeats, delays and forges.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 mod transfer_support;
@@ -313,12 +314,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn summary(process: &TransferProcess) -> (StateName, Option<Role>) {
-    let suspended_by = match process.state() {
-        State::Suspended { by, .. } => Some(*by),
-        State::Requested | State::Started { .. } | State::Completed { .. } | State::Terminated { .. } => None,
+fn summary(process: &TransferProcess) -> (StateName, Vec<Role>) {
+    let holders = match process.state() {
+        State::Suspended { holds, .. } => {
+            [Role::Consumer, Role::Provider].into_iter().filter(|role| holds.held_by(*role)).collect()
+        }
+        State::Requested | State::Started { .. } | State::Completed { .. } | State::Terminated { .. } => {
+            Vec::new()
+        }
     };
-    (process.state_name(), suspended_by)
+    (process.state_name(), holders)
 }
 
 proptest! {

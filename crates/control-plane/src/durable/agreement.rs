@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Result, StoredCause, instant, instant_to_text, read, role, text, write};
+use super::{DurableError, Result, StoredCause, instant, instant_to_text, read, role, text, write};
 use crate::agreement::{Agreement, PartySignature, SignedAgreement, SignedPart};
 use crate::pids::Role;
 use crate::status::{Act, AgreementStatus, HeldAgreement, Holds};
@@ -86,11 +86,37 @@ struct StoredAct {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredHolds {
+    consumer: Option<StoredAct>,
+    provider: Option<StoredAct>,
+}
+
+impl StoredHolds {
+    pub(super) fn of(holds: &Holds) -> Result<Self> {
+        Ok(Self {
+            consumer: holds.of(Role::Consumer).map(stored_act).transpose()?,
+            provider: holds.of(Role::Provider).map(stored_act).transpose()?,
+        })
+    }
+
+    pub(super) fn restore(self) -> Result<Holds> {
+        let consumer = self.consumer.map(restored_act).transpose()?;
+        let provider = self.provider.map(restored_act).transpose()?;
+        match (consumer, provider) {
+            (Some(consumer), Some(provider)) => Ok(Holds::Both { consumer, provider }),
+            (Some(consumer), None) => Ok(Holds::One(Role::Consumer, consumer)),
+            (None, Some(provider)) => Ok(Holds::One(Role::Provider, provider)),
+            (None, None) => Err(DurableError::Inconsistent { kind: KIND, why: "nobody holds a suspension" }),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
 enum StoredStatus {
     Active {},
-    SuspendedByOne { by: String, act: StoredAct },
-    SuspendedByBoth { consumer: StoredAct, provider: StoredAct },
+    Suspended { holds: StoredHolds },
     Revoked { by: String, act: StoredAct },
     Expired { at: String },
 }
@@ -98,32 +124,18 @@ enum StoredStatus {
 fn stored_status(status: &AgreementStatus) -> Result<StoredStatus> {
     Ok(match status {
         AgreementStatus::Active => StoredStatus::Active {},
-        AgreementStatus::Suspended(Holds::One(by, act)) => {
-            StoredStatus::SuspendedByOne { by: text(by), act: stored_act(act)? }
-        }
-        AgreementStatus::Suspended(Holds::Both { consumer, provider }) => {
-            StoredStatus::SuspendedByBoth { consumer: stored_act(consumer)?, provider: stored_act(provider)? }
-        }
+        AgreementStatus::Suspended(holds) => StoredStatus::Suspended { holds: StoredHolds::of(holds)? },
         AgreementStatus::Revoked { by, act } => StoredStatus::Revoked { by: text(by), act: stored_act(act)? },
         AgreementStatus::Expired { at } => StoredStatus::Expired { at: instant_to_text(*at)? },
     })
 }
 
 fn restored_status(stored: StoredStatus) -> Result<AgreementStatus> {
-    let one = |by: &str, act: StoredAct| -> Result<(Role, Act)> { Ok((role(by)?, restored_act(act)?)) };
     Ok(match stored {
         StoredStatus::Active {} => AgreementStatus::Active,
-        StoredStatus::SuspendedByOne { by, act } => {
-            let (by, act) = one(&by, act)?;
-            AgreementStatus::Suspended(Holds::One(by, act))
-        }
-        StoredStatus::SuspendedByBoth { consumer, provider } => AgreementStatus::Suspended(Holds::Both {
-            consumer: restored_act(consumer)?,
-            provider: restored_act(provider)?,
-        }),
+        StoredStatus::Suspended { holds } => AgreementStatus::Suspended(holds.restore()?),
         StoredStatus::Revoked { by, act } => {
-            let (by, act) = one(&by, act)?;
-            AgreementStatus::Revoked { by, act }
+            AgreementStatus::Revoked { by: role(&by)?, act: restored_act(act)? }
         }
         StoredStatus::Expired { at } => AgreementStatus::Expired { at: instant(&at)? },
     })
@@ -134,5 +146,5 @@ fn stored_act(act: &Act) -> Result<StoredAct> {
 }
 
 fn restored_act(stored: StoredAct) -> Result<Act> {
-    Ok(Act { at: instant(&stored.at)?, cause: stored.cause.into() })
+    Ok(Act { at: instant(&stored.at)?, cause: stored.cause.restore()? })
 }

@@ -127,9 +127,12 @@ impl From<&Cause> for StoredCause {
     }
 }
 
-impl From<StoredCause> for Cause {
-    fn from(stored: StoredCause) -> Self {
-        Self::new(&stored.code, stored.reasons.iter().map(String::as_str))
+impl StoredCause {
+    fn restore(&self) -> Result<Cause> {
+        let cause = Cause::new(&self.code, self.reasons.iter().map(String::as_str));
+        let unchanged = cause.code() == self.code && cause.reasons() == self.reasons;
+        require("cause", unchanged, "a text is longer or dirtier than any that is written")?;
+        Ok(cause)
     }
 }
 

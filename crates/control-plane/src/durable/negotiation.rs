@@ -233,7 +233,7 @@ impl StoredState {
             Self::Agreed { table, part } => State::Agreed { table: table.restore()?, part: part.restore()? },
             Self::Verified { signed } => State::Verified { signed: signed.restore()? },
             Self::Finalized { signed } => State::Finalized { signed: signed.restore()? },
-            Self::Terminated { by, cause } => State::Terminated { by: role(&by)?, cause: cause.into() },
+            Self::Terminated { by, cause } => State::Terminated { by: role(&by)?, cause: cause.restore()? },
         })
     }
 }
@@ -396,7 +396,7 @@ impl StoredMessage {
                     message_id,
                     provider_pid,
                     consumer_pid,
-                    cause: cause.into(),
+                    cause: cause.restore()?,
                 })
             }
         })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::agreement::StoredHolds;
 use super::{
     Result, StoredAccepted, StoredCause, StoredParties, StoredSent, StoredTransition, callback, instant,
     instant_to_text, known, message_id, read, require, role, text, write,
@@ -37,7 +38,7 @@ pub fn encode_transfer(process: &TransferProcess) -> Result<Vec<u8>> {
         agreement: text(&process.agreement_id),
         dataset: text(&process.dataset),
         format: process.format.clone(),
-        state: StoredState::of(&process.state),
+        state: StoredState::of(&process.state)?,
         callback: process.callback.as_ref().map(text),
         history,
         accepted: process
@@ -178,28 +179,27 @@ fn restored_address(stored: Option<StoredAddress>) -> Result<Option<DataAddress>
 enum StoredState {
     Requested {},
     Started { data_address: Option<StoredAddress> },
-    Suspended { by: String, cause: StoredCause, data_address: Option<StoredAddress> },
+    Suspended { holds: StoredHolds, data_address: Option<StoredAddress> },
     Completed { by: String },
     Terminated { by: String, cause: StoredCause },
 }
 
 impl StoredState {
-    fn of(state: &State) -> Self {
-        match state {
+    fn of(state: &State) -> Result<Self> {
+        Ok(match state {
             State::Requested => Self::Requested {},
             State::Started { data_address } => {
                 Self::Started { data_address: stored_address(data_address.as_ref()) }
             }
-            State::Suspended { by, cause, data_address } => Self::Suspended {
-                by: text(by),
-                cause: StoredCause::from(cause),
+            State::Suspended { holds, data_address } => Self::Suspended {
+                holds: StoredHolds::of(holds)?,
                 data_address: stored_address(data_address.as_ref()),
             },
             State::Completed { by } => Self::Completed { by: text(by) },
             State::Terminated { by, cause } => {
                 Self::Terminated { by: text(by), cause: StoredCause::from(cause) }
             }
-        }
+        })
     }
 
     fn restore(self) -> Result<State> {
@@ -208,13 +208,11 @@ impl StoredState {
             Self::Started { data_address } => {
                 State::Started { data_address: restored_address(data_address)? }
             }
-            Self::Suspended { by, cause, data_address } => State::Suspended {
-                by: role(&by)?,
-                cause: cause.into(),
-                data_address: restored_address(data_address)?,
-            },
+            Self::Suspended { holds, data_address } => {
+                State::Suspended { holds: holds.restore()?, data_address: restored_address(data_address)? }
+            }
             Self::Completed { by } => State::Completed { by: role(&by)? },
-            Self::Terminated { by, cause } => State::Terminated { by: role(&by)?, cause: cause.into() },
+            Self::Terminated { by, cause } => State::Terminated { by: role(&by)?, cause: cause.restore()? },
         })
     }
 }
@@ -301,12 +299,12 @@ impl StoredMessage {
             }
             Self::Suspension { ids, cause } => {
                 let (message_id, provider_pid, consumer_pid) = ids.restore()?;
-                let cause = cause.into();
+                let cause = cause.restore()?;
                 Message::Suspension(TransferSuspension { message_id, provider_pid, consumer_pid, cause })
             }
             Self::Termination { ids, cause } => {
                 let (message_id, provider_pid, consumer_pid) = ids.restore()?;
-                let cause = cause.into();
+                let cause = cause.restore()?;
                 Message::Termination(TransferTermination { message_id, provider_pid, consumer_pid, cause })
             }
         })

@@ -256,10 +256,11 @@ impl Negotiation {
             }
             // Termination needs nobody's consent (DSP 2025-1, 1.1), but a peer that never heard of it goes on.
             State::Terminated { .. } => {
+                let owed = next.owed_termination.is_some();
                 let next = Self { owed_termination: None, ..next };
                 let effects = match why {
-                    Undelivered::Refused(_) => Vec::new(),
-                    Undelivered::GaveUp => vec![self.divergence(&cause, now)],
+                    Undelivered::Refused(_) if !owed => Vec::new(),
+                    Undelivered::Refused(_) | Undelivered::GaveUp => vec![self.divergence(&cause, now)],
                 };
                 Step { next, effects, repeat: false }
             }

@@ -3,7 +3,7 @@
 use policy::refusal::Refusal;
 use policy::time::UnixMillis;
 
-use super::receive::{require_address, require_format};
+use super::receive::{lifted, require_address, require_format};
 use super::{
     DataAddress, Effect, Message, MessageKind, NOT_YOUR_STEP, PEER_PID_UNKNOWN, SUSPENDED_BY_OTHER, Sent,
     State, Step, TransferCompletion, TransferProcess, TransferRequest, TransferStart, TransferSuspension,
@@ -12,7 +12,7 @@ use super::{
 use crate::cause::Cause;
 use crate::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
 use crate::pids::{Pids, Role};
-use crate::status::HeldAgreement;
+use crate::status::{Act, HeldAgreement, Holds};
 
 /// What asking for a transfer needs beside our fresh pid and the agreement.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Opening {
 /// A decision of our side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Provider in REQUESTED, or the side that suspended in SUSPENDED.
+    /// Provider in REQUESTED, or in SUSPENDED whoever holds: lifts our hold, and starts if no other is left.
     Start(Option<DataAddress>),
     /// Either side in STARTED.
     Suspend(Cause),
@@ -96,17 +96,20 @@ impl TransferProcess {
         let us = self.role();
         match command {
             Command::Start(told) => {
-                let data_address = match &self.state {
+                let state = match &self.state {
                     State::Requested if us == Role::Provider => {
                         require_address(&self.format, told.as_ref())?;
-                        told
+                        State::Started { data_address: told }
                     }
-                    State::Suspended { by, data_address, .. } => {
-                        if *by != us {
-                            return Err(Refusal::new(&SUSPENDED_BY_OTHER, format!("suspended by the {by}")));
+                    State::Suspended { holds, data_address } => {
+                        if !holds.held_by(us) {
+                            return Err(Refusal::new(
+                                &SUSPENDED_BY_OTHER,
+                                format!("suspended by the {}", us.other()),
+                            ));
                         }
                         let told = if us == Role::Provider { told } else { None };
-                        told.or_else(|| data_address.clone())
+                        lifted(holds, us, told.or_else(|| data_address.clone()))
                     }
                     State::Requested
                     | State::Started { .. }
@@ -115,20 +118,24 @@ impl TransferProcess {
                 };
                 self.require_agreement(agreement)?;
                 let (provider_pid, consumer_pid) = self.both_pids()?;
-                let sent = if us == Role::Provider { data_address.clone() } else { None };
-                let message = Message::Start(TransferStart {
-                    message_id,
-                    provider_pid,
-                    consumer_pid,
-                    data_address: sent,
-                });
-                Ok(self.sending(State::Started { data_address }, message, now))
+                let data_address = match (&state, us) {
+                    (
+                        State::Started { data_address } | State::Suspended { data_address, .. },
+                        Role::Provider,
+                    ) => data_address.clone(),
+                    (State::Started { .. } | State::Suspended { .. }, Role::Consumer)
+                    | (State::Requested | State::Completed { .. } | State::Terminated { .. }, _) => None,
+                };
+                let message =
+                    Message::Start(TransferStart { message_id, provider_pid, consumer_pid, data_address });
+                Ok(self.sending(state, message, now))
             }
             Command::Suspend(cause) => match &self.state {
                 State::Started { data_address } => {
                     let (provider_pid, consumer_pid) = self.both_pids()?;
+                    let act = Act { cause: cause.clone(), at: now };
                     let state =
-                        State::Suspended { by: us, cause: cause.clone(), data_address: data_address.clone() };
+                        State::Suspended { holds: Holds::One(us, act), data_address: data_address.clone() };
                     let message = Message::Suspension(TransferSuspension {
                         message_id,
                         provider_pid,
@@ -229,10 +236,10 @@ impl TransferProcess {
             }
             // Termination needs nobody's consent (DSP 2025-1, 1.1), but a peer that never heard of it goes on.
             State::Terminated { .. } => {
-                next.owed_termination = None;
+                let owed = next.owed_termination.take().is_some();
                 let effects = match why {
-                    Undelivered::Refused(_) => Vec::new(),
-                    Undelivered::GaveUp => vec![divergence],
+                    Undelivered::Refused(_) if !owed => Vec::new(),
+                    Undelivered::Refused(_) | Undelivered::GaveUp => vec![divergence],
                 };
                 Step { next, effects, repeat: false }
             }

@@ -4,8 +4,9 @@
 //! demand the [`HeldAgreement`], and so does every step that lets bytes flow. Only the side that suspended may
 //! resume: a provider that stopped for a reason is not started again by its consumer.
 //!
-//! Unlike a negotiation, both sides may act at once. What crosses is settled the same way on both: the provider's
-//! suspension prevails over the consumer's, completion over suspension; a termination always ends the process.
+//! Unlike a negotiation, both sides may act at once. Each side's suspension is its own hold, which only its own
+//! start lifts, so that crossing suspensions and resumptions lead to the same state on both sides. Completion
+//! prevails over a suspension that crosses it; a termination always ends the process.
 
 mod command;
 mod message;
@@ -28,7 +29,7 @@ use crate::digest::Digest;
 use crate::ids::{AgreementId, CallbackAddress, DatasetId, MessageId, ParticipantId};
 use crate::pids::{Pids, Role};
 use crate::record::Record;
-use crate::status::HeldAgreement;
+use crate::status::{HeldAgreement, Holds};
 
 policy::refusal_codes! {
     ILLEGAL_TRANSITION = "transfer/illegal-transition", State,
@@ -110,12 +111,10 @@ pub enum State {
         /// Where to pull from.
         data_address: Option<DataAddress>,
     },
-    /// SUSPENDED: bytes must not flow until `by` resumes.
+    /// SUSPENDED: bytes must not flow until every hold is lifted, each by the side that put it.
     Suspended {
-        /// Who suspended, and alone may resume.
-        by: Role,
-        /// Why.
-        cause: Cause,
+        /// Who suspended, why and when; both sides if their suspensions crossed.
+        holds: Holds,
         /// Where to go on pulling from, unless resuming names another.
         data_address: Option<DataAddress>,
     },
@@ -357,10 +356,19 @@ impl TransferProcess {
                     effects.push(Effect::DecideStart);
                 }
             }
-            State::Suspended { cause, .. } | State::Terminated { cause, .. } => {
-                effects.push(Effect::Record(
-                    record.with("code", cause.code()).with("reason", cause.reasons().join("; ")),
-                ));
+            State::Suspended { holds, .. } => {
+                // A hold that is left after the other side's start is not a new suspension.
+                let record = match holds.of(by) {
+                    Some(act) => caused(record, &act.cause),
+                    None => record,
+                };
+                effects.push(Effect::Record(record));
+                if flowed {
+                    effects.push(Effect::DataMustStop);
+                }
+            }
+            State::Terminated { cause, .. } => {
+                effects.push(Effect::Record(caused(record, cause)));
                 if flowed {
                     effects.push(Effect::DataMustStop);
                 }
@@ -398,6 +406,10 @@ impl TransferProcess {
         self.last_sent = self.last_sent.map(|sent| Sent { settled: true, ..sent });
         self
     }
+}
+
+fn caused(record: Record, cause: &Cause) -> Record {
+    record.with("code", cause.code()).with("reason", cause.reasons().join("; "))
 }
 
 /// Appends, dropping the oldest but the very first, which tells a repeated opening.

@@ -5,13 +5,13 @@ use policy::time::UnixMillis;
 
 use super::{
     Accepted, DATA_ADDRESS_MISSING, DataAddress, GRPC_PULL, ILLEGAL_TRANSITION, MAX_FORMAT_BYTES, Message,
-    MessageKind, NOT_YOUR_MESSAGE, SUSPENDED_BY_OTHER, State, Step, TransferProcess, UNKNOWN_AGREEMENT,
-    UNKNOWN_PROCESS, UNSUPPORTED_FORMAT, remember,
+    MessageKind, NOT_YOUR_MESSAGE, SUSPENDED_BY_OTHER, State, StateName, Step, TransferProcess,
+    UNKNOWN_AGREEMENT, UNKNOWN_PROCESS, UNSUPPORTED_FORMAT, remember,
 };
 use crate::dedupe::{self, Arrival};
 use crate::ids::{ParticipantId, ProviderPid, printable};
 use crate::pids::{Pids, Role};
-use crate::status::HeldAgreement;
+use crate::status::{Act, HeldAgreement, Holds};
 
 /// A message with who sent it.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct Received<'a> {
 enum Outcome {
     /// It moves.
     Moves(State),
-    /// It crossed a message of ours that prevails: answered, remembered, without effect.
+    /// It crossed a completion or termination of ours, which prevails: answered, remembered, without effect.
     Absorbed,
 }
 
@@ -103,7 +103,8 @@ impl TransferProcess {
         if self.is_repeat(message)? {
             return Ok(self.unchanged());
         }
-        let peer = self.role().other();
+        let us = self.role();
+        let peer = us.other();
         if message.sender().is_some_and(|sender| sender != peer) {
             return Err(Refusal::new(
                 &NOT_YOUR_MESSAGE,
@@ -114,20 +115,22 @@ impl TransferProcess {
             return Err(self.illegal(message));
         }
         let pids = self.pids.learn(message.provider_pid(), Some(message.consumer_pid()))?;
-        let outcome = self.outcome(message, agreement)?;
-        let answers_ours = self.answers_ours(message);
+        let outcome = self.outcome(message, agreement, now)?;
         let mut next = self.clone().accepting(message);
         next.pids = pids;
         next.owed_termination = None;
         match outcome {
             Outcome::Absorbed => {
-                if next.state_name().is_terminal() {
+                // Their completion or termination beside ours: they have ended as we have. Their suspension or
+                // start says nothing about whether they will take our completion.
+                if matches!(message, Message::Completion(_) | Message::Termination(_)) {
                     next = next.settled();
                 }
                 Ok(Step { next, effects: Vec::new(), repeat: false })
             }
             Outcome::Moves(state) => {
-                if answers_ours {
+                // Whoever names our pid has our request. Later messages may cross, and prove nothing.
+                if self.state_name() == StateName::Requested && us == Role::Consumer {
                     next = next.settled();
                 }
                 Ok(next.moved(state, peer, message.kind(), now))
@@ -135,7 +138,12 @@ impl TransferProcess {
         }
     }
 
-    fn outcome(&self, message: &Message, agreement: &HeldAgreement) -> Result<Outcome, Refusal> {
+    fn outcome(
+        &self,
+        message: &Message,
+        agreement: &HeldAgreement,
+        now: UnixMillis,
+    ) -> Result<Outcome, Refusal> {
         let us = self.role();
         let peer = us.other();
         match message {
@@ -146,34 +154,37 @@ impl TransferProcess {
                     require_address(&self.format, start.data_address.as_ref())?;
                     Ok(Outcome::Moves(State::Started { data_address: start.data_address.clone() }))
                 }
-                State::Suspended { by, data_address, .. } => {
-                    if *by != peer {
-                        return Err(Refusal::new(&SUSPENDED_BY_OTHER, format!("suspended by the {by}")));
+                State::Suspended { holds, data_address } => {
+                    if !holds.held_by(peer) {
+                        return Err(Refusal::new(&SUSPENDED_BY_OTHER, format!("suspended by the {us}")));
                     }
                     self.require_agreement(agreement)?;
                     let told = if peer == Role::Provider { start.data_address.clone() } else { None };
-                    Ok(Outcome::Moves(State::Started { data_address: told.or_else(|| data_address.clone()) }))
+                    Ok(Outcome::Moves(lifted(holds, peer, told.or_else(|| data_address.clone()))))
                 }
+                // We had completed before their start reached us; they will hear of it.
+                State::Completed { by } if *by == us && self.ours_is_under_way() => Ok(Outcome::Absorbed),
                 State::Requested
                 | State::Started { .. }
                 | State::Completed { .. }
                 | State::Terminated { .. } => Err(self.illegal(message)),
             },
             Message::Suspension(suspension) => match &self.state {
-                State::Started { data_address } => Ok(Outcome::Moves(State::Suspended {
-                    by: peer,
-                    cause: suspension.cause.clone(),
-                    data_address: data_address.clone(),
-                })),
-                // Both suspended at once: the provider's prevails on both sides.
-                State::Suspended { by, data_address, .. } if *by == us => Ok(match us {
-                    Role::Provider => Outcome::Absorbed,
-                    Role::Consumer => Outcome::Moves(State::Suspended {
-                        by: peer,
-                        cause: suspension.cause.clone(),
+                State::Started { data_address } => {
+                    let act = Act { cause: suspension.cause.clone(), at: now };
+                    Ok(Outcome::Moves(State::Suspended {
+                        holds: Holds::One(peer, act),
                         data_address: data_address.clone(),
-                    }),
-                }),
+                    }))
+                }
+                // Both suspended at once: each holds.
+                State::Suspended { holds, data_address } if !holds.held_by(peer) => {
+                    let act = Act { cause: suspension.cause.clone(), at: now };
+                    Ok(Outcome::Moves(State::Suspended {
+                        holds: holds.with(peer, act),
+                        data_address: data_address.clone(),
+                    }))
+                }
                 State::Completed { by } if *by == us && self.ours_is_under_way() => Ok(Outcome::Absorbed),
                 State::Requested
                 | State::Suspended { .. }
@@ -183,7 +194,9 @@ impl TransferProcess {
             Message::Completion(_) => match &self.state {
                 State::Started { .. } => Ok(Outcome::Moves(State::Completed { by: peer })),
                 // The peer had completed before our suspension reached it.
-                State::Suspended { by, .. } if *by == us => Ok(Outcome::Moves(State::Completed { by: peer })),
+                State::Suspended { holds, .. } if !holds.held_by(peer) => {
+                    Ok(Outcome::Moves(State::Completed { by: peer }))
+                }
                 State::Completed { by } if *by == us && self.ours_is_under_way() => Ok(Outcome::Absorbed),
                 State::Requested
                 | State::Suspended { .. }
@@ -199,25 +212,6 @@ impl TransferProcess {
                 }
                 State::Completed { .. } | State::Terminated { .. } => Err(self.illegal(message)),
             },
-        }
-    }
-
-    /// Whether the peer can only have sent this after it had our last message.
-    fn answers_ours(&self, message: &Message) -> bool {
-        match (&self.state, message.kind()) {
-            (_, MessageKind::Start) => true,
-            (State::Started { .. }, MessageKind::Suspension | MessageKind::Completion) => true,
-            (
-                State::Requested
-                | State::Started { .. }
-                | State::Suspended { .. }
-                | State::Completed { .. }
-                | State::Terminated { .. },
-                MessageKind::Request
-                | MessageKind::Suspension
-                | MessageKind::Completion
-                | MessageKind::Termination,
-            ) => false,
         }
     }
 
@@ -244,6 +238,14 @@ impl TransferProcess {
 
     fn illegal(&self, message: &Message) -> Refusal {
         Refusal::new(&ILLEGAL_TRANSITION, format!("{} in {}", message.kind().as_str(), self.state_name()))
+    }
+}
+
+/// The state once `role` has lifted its hold.
+pub(super) fn lifted(holds: &Holds, role: Role, data_address: Option<DataAddress>) -> State {
+    match holds.without(role) {
+        Some(holds) => State::Suspended { holds, data_address },
+        None => State::Started { data_address },
     }
 }
 
