@@ -66,7 +66,10 @@ pub struct ReceivedObject {
     pub record: ObjectRecord,
 }
 
-/// One object on its way in. Dropping it keeps what the last checkpoint made durable; [`Ingress::suspend`] keeps more.
+/// One object on its way in.
+///
+/// Dropping it keeps what the last checkpoint made durable, and the object stays `transfer/object-busy` until its
+/// threads have noticed; [`Ingress::suspend`] keeps every whole chunk and waits for them.
 pub struct Ingress {
     port: Arc<dyn ProgressPort>,
     manifest: Arc<Manifest>,

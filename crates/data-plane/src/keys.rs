@@ -33,6 +33,10 @@ policy::refusal_codes! {
 
 const KEY_BYTES: usize = 32;
 const WRAPPED_PREFIX: &str = "fairlead-key/1:";
+/// Extension of the next key while rows are re-wrapped.
+const STAGED: &str = "next";
+/// Extension of the replaced key until it is destroyed.
+const REPLACED: &str = "old";
 const KEK_FORMAT: &str = "fairlead-kek/1";
 /// A key file is a few dozen bytes; anything above is not one.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
@@ -85,6 +89,7 @@ struct KekForm {
 impl FileKek {
     /// Loads the key of `path`, or makes one of epoch 1 durably if there is no file.
     pub fn load_or_create(path: &Path) -> Result<Self, DataError> {
+        destroy_replaced(path)?;
         match Self::load(path) {
             Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 let kek = Self { epoch: 1, key: random_key()? };
@@ -113,15 +118,18 @@ impl FileKek {
         Ok(Self { epoch: form.epoch, key: Zeroizing::new(key) })
     }
 
-    /// A fresh key of the next epoch, not yet saved: re-wrap the survivors, save it, and the old one is gone.
+    /// A fresh key of the next epoch, not yet saved.
+    ///
+    /// Rotation, safe at any crash: [`FileKek::stage`] it, re-wrap the surviving agreement keys in one transaction that
+    /// also notes the epoch, then [`FileKek::save`] it. At start, a [`FileKek::staged`] key whose epoch the rows have
+    /// is saved; one whose epoch they have not is replaced by the next rotation.
     pub fn next_epoch(&self) -> Result<Self, DataError> {
         Ok(Self { epoch: self.epoch.saturating_add(1), key: random_key()? })
     }
 
-    /// Writes the file in one step, 0600, durably; a key that stood there is overwritten before it is unlinked.
-    pub fn save(&self, path: &Path) -> Result<(), DataError> {
-        let fresh = path.with_extension("new");
-        let old = path.with_extension("old");
+    /// Writes the key durably beside `path`, 0600, in place of one staged before.
+    pub fn stage(&self, path: &Path) -> Result<(), DataError> {
+        let fresh = path.with_extension(STAGED);
         let mut form = KekForm {
             epoch: self.epoch,
             format: KEK_FORMAT.to_owned(),
@@ -133,25 +141,32 @@ impl FileKek {
         form.key.zeroize();
         remove_if_there(&fresh)?;
         write_private(&fresh, text.as_bytes())?;
-        let replaced = path.exists();
-        if replaced {
-            remove_if_there(&old)?;
+        sync_directory(path)
+    }
+
+    /// The key staged beside `path`, if there is a readable one: a crash while staging leaves a damaged one, which no
+    /// row can need.
+    pub fn staged(path: &Path) -> Option<Self> {
+        Self::load(&path.with_extension(STAGED)).ok()
+    }
+
+    /// Puts the key at `path` in one durable step; the key that stood there is overwritten, then unlinked.
+    pub fn save(&self, path: &Path) -> Result<(), DataError> {
+        // A staged key may be the only copy that the rows can be opened with: it is never written twice.
+        let is_staged =
+            Self::staged(path).is_some_and(|staged| staged.epoch == self.epoch && *staged.key == *self.key);
+        if !is_staged {
+            self.stage(path)?;
+        }
+        destroy_replaced(path)?;
+        let old = path.with_extension(REPLACED);
+        if path.exists() {
             std::fs::hard_link(path, &old).map_err(|error| DataError::io("keep", &old, error))?;
         }
-        std::fs::rename(&fresh, path).map_err(|error| DataError::io("replace", path, error))?;
+        std::fs::rename(path.with_extension(STAGED), path)
+            .map_err(|error| DataError::io("replace", path, error))?;
         sync_directory(path)?;
-        if replaced {
-            let length = std::fs::metadata(&old).map_or(0, |metadata| metadata.len());
-            let file = OpenOptions::new()
-                .write(true)
-                .open(&old)
-                .map_err(|error| DataError::io("overwrite", &old, error))?;
-            let zeroes = vec![0; usize::try_from(length.min(MAX_KEY_FILE_BYTES)).unwrap_or(0)];
-            write_synced(file, &old, &zeroes)?;
-            remove_if_there(&old)?;
-            sync_directory(path)?;
-        }
-        Ok(())
+        destroy_replaced(path)
     }
 }
 
@@ -333,6 +348,26 @@ fn write_synced(mut file: std::fs::File, path: &Path, bytes: &[u8]) -> Result<()
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| DataError::io("write", path, error))
 }
 
+/// Overwrites and unlinks the key that a rotation replaced, also one that a crash left behind.
+fn destroy_replaced(path: &Path) -> Result<(), DataError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let old = path.with_extension(REPLACED);
+    let Ok(metadata) = std::fs::symlink_metadata(&old) else { return Ok(()) };
+    // Still the key in use if the crash came before it was replaced: then only the second name goes.
+    let in_use = std::fs::metadata(path)
+        .is_ok_and(|live| live.ino() == metadata.ino() && live.dev() == metadata.dev());
+    if !in_use {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&old)
+            .map_err(|error| DataError::io("overwrite", &old, error))?;
+        let zeroes = vec![0; usize::try_from(metadata.len().min(MAX_KEY_FILE_BYTES)).unwrap_or(0)];
+        write_synced(file, &old, &zeroes)?;
+    }
+    remove_if_there(&old)?;
+    sync_directory(path)
+}
+
 fn remove_if_there(path: &Path) -> Result<(), DataError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -394,6 +429,19 @@ mod tests {
         second.save(&path).unwrap();
         let loaded = FileKek::load(&path).unwrap();
         assert_eq!((loaded.epoch(), *loaded.key), (2, *second.key));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no old key is left");
+
+        // A crash between staging, replacing and destroying loses neither key that rows may need.
+        let third = second.next_epoch().unwrap();
+        third.stage(&path).unwrap();
+        assert_eq!(FileKek::load_or_create(&path).unwrap().epoch(), 2);
+        assert_eq!(FileKek::staged(&path).unwrap().epoch(), 3);
+        let old = path.with_extension(REPLACED);
+        std::fs::hard_link(&path, &old).unwrap();
+        assert_eq!(*FileKek::load_or_create(&path).unwrap().key, *second.key, "only a second name");
+        std::fs::copy(&path, &old).unwrap();
+        third.save(&path).unwrap();
+        assert_eq!(*FileKek::load(&path).unwrap().key, *third.key);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no old key is left");
         std::fs::write(&path, "{}").unwrap();
         assert!(FileKek::load_or_create(&path).is_err(), "a damaged key is never replaced");

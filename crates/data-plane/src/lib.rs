@@ -32,7 +32,7 @@ pub use ports::{
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
 pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources};
 pub use stop::{StopHandle, StopSignal, stop_pair};
-pub use use_session::{SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
+pub use use_session::{ObjectUse, SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
 
 use policy::refusal::Code;
 

@@ -1,5 +1,7 @@
 //! Files and rows as earlier versions wrote them must open. `UPDATE_FIXTURES=1` writes them anew: only for a new version.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A pull that is killed at any moment goes on afterwards, in a new process, and ends with the same bytes.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -30,6 +32,11 @@ fn write_source(folder: &Path) -> Vec<u8> {
     bytes
 }
 
+/// Nobody answers: the end of this read is the end of this process.
+fn wait_for_the_end(report: &mut TcpStream) {
+    report.read_exact(&mut [0]).unwrap();
+}
+
 /// Alone, one undisturbed pull; started by [`killed_pulls_go_on`], the pull that is killed.
 #[test]
 fn one_pull() {
@@ -37,6 +44,9 @@ fn one_pull() {
         let mut report = TcpStream::connect(report_to).unwrap();
         let hold_after: usize = std::env::var(HOLD_AFTER).unwrap().parse().unwrap();
         let mut pushed = 0;
+        if hold_after == 0 {
+            wait_for_the_end(&mut report);
+        }
         block_on(async {
             let place = Place::open(Path::new(&folder));
             let publication = place.publish("data.csv").await;
@@ -44,8 +54,7 @@ fn one_pull() {
                 pushed += 1;
                 report.write_all(b".").unwrap();
                 if pushed == hold_after {
-                    // Nobody answers: the end of this read is the end of this process.
-                    report.read_exact(&mut [0]).unwrap();
+                    wait_for_the_end(&mut report);
                 }
             };
             place.pull(&publication, note).await;
@@ -66,7 +75,7 @@ fn killed_pulls_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = write_source(folder.path());
     let listener = TcpListener::bind("[::1]:0").unwrap();
-    // Kills at some chunk, and (with `checkpoint`) once bytes beyond those held before are durable.
+    // Kills at some chunk, while its threads still hash, seal and sync, and (with `checkpoint`) once bytes beyond those held before are durable.
     for (kill_after, checkpoint) in
         [(0, false), (1, false), (35, true), (20, false), (34, true), (3, false), (5, false)]
     {
@@ -77,7 +86,7 @@ fn killed_pulls_go_on() {
             .args(["--exact", "one_pull"])
             .env(FOLDER, folder.path())
             .env(REPORT_TO, listener.local_addr().unwrap().to_string())
-            .env(HOLD_AFTER, if checkpoint { kill_after.to_string() } else { usize::MAX.to_string() })
+            .env(HOLD_AFTER, kill_after.to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -99,7 +99,7 @@ impl Pull {
 
     pub(crate) async fn pull(&self) -> ReceivedObject {
         let mut ingress = self.open().await.unwrap();
-        self.push(&mut ingress, usize::MAX.min(1 << 20)).await;
+        self.push(&mut ingress, 1 << 20).await;
         ingress.finish().await.unwrap()
     }
 
