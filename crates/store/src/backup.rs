@@ -130,8 +130,15 @@ fn new_partial(target: &Path) -> Result<PathBuf, StoreError> {
 fn publish(partial: &Path, target: &Path) -> Result<(), StoreError> {
     let failed = || io(format!("publish {}", target.display()));
     File::open(partial).and_then(|file| file.sync_all()).map_err(failed())?;
-    fs::hard_link(partial, target).map_err(failed())?;
-    fs::remove_file(partial).map_err(failed())?;
+    match fs::hard_link(partial, target) {
+        Ok(()) => fs::remove_file(partial).map_err(failed())?,
+        // Network shares often have no links; renaming can replace, so look once more.
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            refuse_existing(target)?;
+            fs::rename(partial, target).map_err(failed())?;
+        }
+        Err(error) => return Err(failed()(error)),
+    }
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed())
 }
