@@ -1,0 +1,378 @@
+//! What our stewards publish and withdraw: description, source and offer are checked, the bytes hashed, the envelope
+//! signed; log, rows, ledger and deliveries are one transaction.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use ::catalogue::description::{self, ObjectFacts, SelfDescription, read_turtle};
+use ::catalogue::envelope::Envelope;
+use ::catalogue::hash::Digest;
+use ::catalogue::log::{self, Admission, Admitted, Head, LogError};
+use ::catalogue::offers::PolicyOffers;
+use ::catalogue::report::{Problem, Report};
+use ::catalogue::scope::{PublisherScope, SubjectBase};
+use ::catalogue::text::Language;
+use control_plane::ids::{DatasetId, printable};
+use control_plane::{Refusal, UnixMillis};
+use data_plane::{Manifest, Publication, SourceSpec};
+use store::{Snapshot, StoreError, Tx};
+
+use super::keys::{Members, OwnSigner};
+use super::log_store::{SnapshotLog, TxLog, log_error};
+use super::row::{DatasetRow, DatasetState, dataset, put_dataset, put_publication};
+use super::{replication, to_the_end};
+use crate::driver::records;
+use crate::error::Error;
+use crate::node::Node;
+
+control_plane::refusal_codes! {
+    BAD_SOURCE = "source/malformed-source", Input,
+        "a source is `file:ROOT/path`, `directory:ROOT/path` or an http(s) URL",
+        "來源須為 `file:ROOT/路徑`、`directory:ROOT/路徑` 或 http(s) 網址", "来源须为 `file:ROOT/路径`、`directory:ROOT/路径` 或 http(s) 网址",
+        clause "settings: sources.roots", next "name a root of [sources.roots] and a path below it without `..`";
+    UNKNOWN_ROOT = "source/unknown-root", Input,
+        "no source root of this name is configured", "未設定此名稱的來源根目錄", "未配置此名称的来源根目录",
+        clause "settings: sources.roots", next "add the folder under [sources.roots], or use one of the names there";
+    SEVERAL_DISTRIBUTIONS = "catalogue/several-distributions", Input,
+        "one source serves one distribution, and the description has several",
+        "一個來源只供應一個分發，而描述中有多個", "一个来源只供应一个分发，而描述中有多个",
+        clause "DCAT 3, 6.8", next "describe one distribution; publish other forms as datasets of their own";
+    OTHER_SUBJECT_BASE = "catalogue/other-subject-base", Input,
+        "the configured subject base does not lie within the one that our statement grants",
+        "所設定的主體基底不在我方聲明所授予的範圍內", "所配置的主体基底不在我方声明所授予的范围内",
+        clause "foundations: subject base", next "set catalogue.subject_base to the statement's, or ask the authority for another";
+}
+
+/// How long what we publish is shown without a renewal: a connector that is gone for a week is gone from the catalogue.
+pub(super) const LIFETIME_MILLIS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// The longest list of problems in one refusal: it travels in gRPC trailers of at most some 8 KiB.
+const MAX_REPORT_BYTES: usize = 3 * 1024;
+
+/// What was published, or would be.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The row; after a dry run it has sequence number 0.
+    pub row: DatasetRow,
+    /// What the catalogue says about it.
+    pub description: SelfDescription,
+    /// What could be better.
+    pub warnings: Vec<Problem>,
+}
+
+/// Publishes the dataset that `turtle` describes with the bytes of `source`; with `dry_run` checks all of it and
+/// changes nothing.
+pub async fn publish(node: &Arc<Node>, turtle: &str, source: &str, dry_run: bool) -> Result<Published, Error> {
+    let scope = scope(node)?;
+    let offers = PolicyOffers::new(node.policies.profiles().clone());
+    // First without the bytes: what is wrong with the text is said before anything large is read.
+    let draft = read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
+    let [distribution] = draft.description.distributions.as_slice() else {
+        let count = draft.description.distributions.len().to_string();
+        return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());
+    };
+    let spec = source_spec(node, source, distribution.media_type.clone()).await?;
+    let data = node.data.sources.publish(&spec, draft.description.dataset.clone()).await;
+    let data = data.map_err(|error| Error::Refused(error.into_refusal()))?;
+    let facts = BTreeMap::from([(distribution.iri.clone(), facts(data.manifest()))]);
+    let publication = read_turtle(turtle, &scope, &offers, &facts).map_err(|report| refusal_of(&report))?;
+    let row = row(&publication.description, data.manifest(), source);
+    let (description, warnings) = (publication.description.clone(), publication.warnings.clone());
+    let row = if dry_run { row } else { commit(node, publication, row, data).await? };
+    Ok(Published { row, description, warnings })
+}
+
+/// Takes a dataset of ours out of the catalogue; agreements on it, and their data, stay.
+pub async fn withdraw(node: &Arc<Node>, id: &DatasetId) -> Result<DatasetRow, Error> {
+    let (us, signed_id, id) = (node.us.clone(), id.clone(), id.clone());
+    let make = move |store: &Snapshot<'_>, now: UnixMillis, signer: &OwnSigner| {
+        log::withdraw(&SnapshotLog(store), &us, &signed_id, now, LIFETIME_MILLIS, signer)
+    };
+    let also = move |tx: &Tx<'_>, admitted: &Admitted| {
+        let mut row = dataset(tx, &id)?.unwrap_or_else(|| DatasetRow::new(&id));
+        row.state = DatasetState::Withdrawn;
+        row.seq = admitted.header.seq;
+        row.changed = admitted.header.issued.to_string();
+        put_dataset(tx, &row)?;
+        records::append_fields(tx, "dataset-withdrawn", admitted.header.issued, envelope_fields(admitted, &id))?;
+        Ok(row)
+    };
+    let (row, _) = sign_and_append(node, make, also).await?;
+    Ok(row)
+}
+
+/// Gives everything that we publish another lifetime; says until when, or nothing if it is not due.
+pub(super) async fn renew_if_due(node: &Arc<Node>) -> Result<Option<UnixMillis>, Error> {
+    let us = node.us.clone();
+    let head = node.store.read(move |store| log::head(&SnapshotLog(store), &us).map_err(log_error)).await?;
+    if !head.is_some_and(|head| renewal_is_due(&head, node.now())) {
+        return Ok(None);
+    }
+    let us = node.us.clone();
+    let make = move |store: &Snapshot<'_>, now: UnixMillis, signer: &OwnSigner| {
+        log::renew(&SnapshotLog(store), &us, now, LIFETIME_MILLIS, signer)
+    };
+    let also = |tx: &Tx<'_>, admitted: &Admitted| {
+        let fields = [
+            ("epoch", admitted.header.epoch.to_string()),
+            ("seq", admitted.header.seq.to_string()),
+            ("envelope", admitted.head.hash.to_string()),
+            ("until", admitted.header.expires.to_string()),
+        ];
+        records::append_fields(tx, "catalogue-renewed", admitted.header.issued, fields)
+    };
+    let ((), admitted) = sign_and_append(node, make, also).await?;
+    Ok(Some(admitted.header.expires))
+}
+
+/// Renewals are an hour apart, far more often than needed: a replica that missed a withdrawal notices by the next one.
+const RENEWAL_INTERVAL_MILLIS: i64 = 60 * 60 * 1000;
+
+fn renewal_is_due(head: &Head, now: UnixMillis) -> bool {
+    let renewed = head.renewal.map(|renewal| renewal.expires.plus_millis(-LIFETIME_MILLIS));
+    !head.frozen
+        && head.live > 0
+        && renewed.is_none_or(|renewed| now.millis_since(renewed) >= RENEWAL_INTERVAL_MILLIS)
+}
+
+async fn commit(
+    node: &Arc<Node>,
+    publication: description::Publication,
+    row: DatasetRow,
+    data: Publication,
+) -> Result<DatasetRow, Error> {
+    let id = publication.description.dataset.clone();
+    let data = data.to_json().map_err(|error| Error::Refused(error.into_refusal()))?;
+    let make = move |store: &Snapshot<'_>, now: UnixMillis, signer: &OwnSigner| {
+        log::publish(&SnapshotLog(store), &publication, now, LIFETIME_MILLIS, signer)
+    };
+    let also = move |tx: &Tx<'_>, admitted: &Admitted| {
+        let row = DatasetRow { seq: admitted.header.seq, changed: admitted.header.issued.to_string(), ..row };
+        put_dataset(tx, &row)?;
+        put_publication(tx, &id, &data)?;
+        let terms = [
+            ("offer", row.offer.clone()),
+            ("offerHash", row.offer_hash.clone()),
+            ("manifest", row.manifest_digest.clone()),
+        ];
+        let fields = envelope_fields(admitted, &id).into_iter().chain(terms);
+        records::append_fields(tx, "dataset-published", admitted.header.issued, fields)?;
+        Ok(row)
+    };
+    let (row, _) = sign_and_append(node, make, also).await?;
+    Ok(row)
+}
+
+fn envelope_fields(admitted: &Admitted, id: &DatasetId) -> [(&'static str, String); 4] {
+    [
+        ("dataset", id.to_string()),
+        ("epoch", admitted.header.epoch.to_string()),
+        ("seq", admitted.header.seq.to_string()),
+        ("envelope", admitted.head.hash.to_string()),
+    ]
+}
+
+/// Signs the next envelope of our log and appends it; `also` writes what belongs to it in the same transaction.
+///
+/// It is signed and checked outside the transaction, since all writers would wait for that; meanwhile the log's end
+/// stays where it is, because the catalogue's writer is held.
+async fn sign_and_append<T, M, A>(node: &Arc<Node>, make: M, also: A) -> Result<(T, Admitted), Error>
+where
+    T: Send + 'static,
+    M: FnOnce(&Snapshot<'_>, UnixMillis, &OwnSigner) -> Result<Envelope, LogError<StoreError>> + Send + 'static,
+    A: FnOnce(&Tx<'_>, &Admitted) -> Result<T, Error> + Send + 'static,
+{
+    let node = node.clone();
+    to_the_end(async move {
+        let writer = node.catalogue.begin().await;
+        let now = node.now();
+        let signer = OwnSigner::of(&node.identity)?;
+        let members = Members::load(&node, [node.us.clone()], now).await?;
+        let envelope = node.store.read(move |store| make(store, now, &signer).map_err(log_error)).await?;
+        let checked = tokio::task::spawn_blocking(move || log::check(envelope, &members, now));
+        let checked = checked.await.map_err(Error::ours)??;
+        let peers = replication::replicas(&node.config.load());
+        let append = move |tx: &Tx<'_>| match log::append(&mut TxLog(tx), checked).map_err(log_error)? {
+            Admission::New(admitted) => {
+                let result = also(tx, &admitted)?;
+                replication::queue(tx, &peers, &admitted.header, now)?;
+                Ok((result, *admitted))
+            }
+            Admission::Repeat | Admission::Fork(_) => Err(Error::ours("the end of our log moved under its writer")),
+        };
+        let (result, admitted) = node.store.write(append).await?;
+        node.catalogue.follow(&node.store, std::slice::from_ref(&admitted), &writer).await?;
+        tracing::info!(kind = admitted.header.kind.name(), seq = admitted.header.seq, "catalogue envelope published");
+        Ok((result, admitted))
+    })
+    .await
+}
+
+/// What we may speak about: the configured base, which must lie within that of our statement.
+fn scope(node: &Node) -> Result<PublisherScope, Error> {
+    let configured = node.config.load().catalogue.subject_base.clone();
+    let granted = node.statement.load().statement.membership.subject_base.to_string();
+    if !configured.starts_with(&granted) {
+        return Err(Refusal::new(&OTHER_SUBJECT_BASE, format!("`{configured}`, granted `{granted}`")).into());
+    }
+    Ok(PublisherScope { participant: node.us.clone(), subject_base: SubjectBase::parse(&configured)? })
+}
+
+fn row(description: &SelfDescription, manifest: &Manifest, source: &str) -> DatasetRow {
+    let title = description.titles.best(&Language::En).map(|(_, title)| title.to_owned());
+    let offer = description.offers.first();
+    DatasetRow {
+        title: title.unwrap_or_default(),
+        offer: offer.map(|offer| offer.id.to_string()).unwrap_or_default(),
+        offer_hash: offer.map(|offer| offer.hash.to_string()).unwrap_or_default(),
+        objects: u32::try_from(manifest.objects().len()).unwrap_or(u32::MAX),
+        bytes: manifest.total_bytes(),
+        manifest_digest: manifest.digest().to_string(),
+        source: source.to_owned(),
+        ..DatasetRow::new(&description.dataset)
+    }
+}
+
+fn facts(manifest: &Manifest) -> ObjectFacts {
+    let digest = |digest: data_plane::Digest| Digest(*digest.as_bytes());
+    let sha256 = match manifest.objects() {
+        [object] => Some(digest(object.checksum())),
+        _ => None,
+    };
+    let manifest_digest = Some(digest(manifest.digest()));
+    ObjectFacts { byte_size: Some(manifest.total_bytes()), sha256, manifest_digest }
+}
+
+/// All problems of a description under the code of the first.
+fn refusal_of(report: &Report) -> Error {
+    let first = report.first();
+    let mut detail = String::new();
+    for (index, problem) in report.problems().iter().enumerate() {
+        let line = problem.to_string();
+        if detail.len() + line.len() > MAX_REPORT_BYTES && index > 0 {
+            let left = report.problems().len() - index + report.unlisted();
+            detail.push_str(&format!("\nand {left} more"));
+            break;
+        }
+        if index > 0 {
+            detail.push('\n');
+        }
+        detail.push_str(&line);
+    }
+    if report.problems().len() == 1 { first.into() } else { Refusal::new(first.code, detail).into() }
+}
+
+/// A source as the data plane takes it.
+async fn source_spec(node: &Node, source: &str, media_type: Option<String>) -> Result<SourceSpec, Error> {
+    match Source::parse(source)? {
+        Source::Http { name } => Ok(SourceSpec::Http { url: source.to_owned(), name: name.to_owned(), media_type }),
+        Source::Beneath { root, path, directory } => {
+            let config = node.config.load_full();
+            let folder = config.sources.roots.get(root).ok_or_else(|| {
+                let known: Vec<&str> = config.sources.roots.keys().map(String::as_str).collect();
+                Refusal::new(&UNKNOWN_ROOT, format!("`{}`, known: {}", printable(root), known.join(", ")))
+            })?;
+            let folder = tokio::fs::canonicalize(folder).await.map_err(Error::ours)?;
+            let path = if path.is_empty() { folder } else { folder.join(path) };
+            Ok(match directory {
+                true => SourceSpec::Directory { path, media_type },
+                false => SourceSpec::File { path, media_type },
+            })
+        }
+    }
+}
+
+/// A source as a steward writes it.
+#[derive(Debug, PartialEq, Eq)]
+enum Source<'a> {
+    /// A file or folder below a named root.
+    Beneath { root: &'a str, path: &'a str, directory: bool },
+    /// A resource; its object is called as the last part of the URL.
+    Http { name: &'a str },
+}
+
+impl<'a> Source<'a> {
+    fn parse(source: &'a str) -> Result<Self, Refusal> {
+        let refuse = || Refusal::new(&BAD_SOURCE, format!("`{}`", printable(source)));
+        if source.starts_with("http://") || source.starts_with("https://") {
+            let path = source.split(['?', '#']).next().unwrap_or_default();
+            let name = path.splitn(4, '/').nth(3).and_then(|path| path.rsplit('/').find(|part| !part.is_empty()));
+            return Ok(Self::Http { name: name.unwrap_or("data") });
+        }
+        let (kind, place) = source.split_once(':').ok_or_else(refuse)?;
+        let (root, path) = place.split_once('/').unwrap_or((place, ""));
+        let directory = match kind {
+            "file" => false,
+            "directory" => true,
+            _ => return Err(refuse()),
+        };
+        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        if root.is_empty() || !plain || path.contains('\0') || (path.is_empty() && !directory) {
+            return Err(refuse());
+        }
+        Ok(Self::Beneath { root, path, directory })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::catalogue::log::Renewal;
+    use control_plane::ids::ParticipantId;
+
+    #[test]
+    fn sources() {
+        let beneath = |root, path, directory| Ok(Source::Beneath { root, path, directory });
+        let http = |name| Ok(Source::Http { name });
+        let bad = Err("source/malformed-source");
+        let check = |source: &str, expected: Result<Source<'_>, &str>| {
+            assert_eq!(Source::parse(source).map_err(|refusal| refusal.code.code), expected, "{source}");
+        };
+        check("file:tide/2025/a.csv", beneath("tide", "2025/a.csv", false));
+        check("directory:tide/2025", beneath("tide", "2025", true));
+        check("directory:tide", beneath("tide", "", true));
+        check("https://data.example/a/b.csv?x=/y", http("b.csv"));
+        check("http://data.example/a/", http("a"));
+        check("https://data.example", http("data"));
+        for source in [
+            "",
+            "tide/a.csv",
+            "file:tide",
+            "file:/etc/passwd",
+            "file:tide//etc/passwd",
+            "file:tide/../a",
+            "file:tide/a/../../b",
+            "file:tide/./../a",
+            "directory:",
+            "ftp://data.example/a",
+            "file:tide/a\0b",
+        ] {
+            check(source, bad.clone());
+        }
+    }
+
+    #[test]
+    fn renewals_are_due_once_an_hour_while_something_is_published() {
+        let now = UnixMillis(1_795_593_600_000);
+        let head = |live: u64, renewed: Option<i64>, frozen: bool| Head {
+            publisher: ParticipantId::parse("https://harbour.example/id").unwrap(),
+            epoch: 1,
+            seq: 3,
+            hash: Digest::of(b"envelope"),
+            live,
+            epoch_certificate_not_before: now,
+            renewal: renewed.map(|ago| Renewal { seq: 2, expires: now.plus_millis(LIFETIME_MILLIS - ago) }),
+            frozen,
+        };
+        let check = |live, renewed, frozen, expected| {
+            assert_eq!(renewal_is_due(&head(live, renewed, frozen), now), expected, "{live} {renewed:?} {frozen}");
+        };
+        check(0, None, false, false);
+        check(1, None, false, true);
+        check(1, None, true, false);
+        check(1, Some(RENEWAL_INTERVAL_MILLIS - 1), false, false);
+        check(1, Some(RENEWAL_INTERVAL_MILLIS), false, true);
+        check(0, Some(RENEWAL_INTERVAL_MILLIS), false, false);
+    }
+}
