@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, Readiness, TelemetryError};
+use super::{Metrics, TelemetryError};
 
 /// A monitor or two; more at once is a local mistake that must not starve the process.
 const MAX_CONNECTIONS: usize = 16;
@@ -40,15 +40,16 @@ pub struct HealthListener {
 
 #[derive(Clone)]
 struct Monitored {
-    readiness: Readiness,
+    not_ready_because: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     metrics: Metrics,
 }
 
 impl HealthListener {
-    /// Binds `address`, which must be a loopback address; port 0 lets the system choose.
+    /// Binds `address`, which must be a loopback address; port 0 lets the system choose. `not_ready_because` is asked at
+    /// each `/readyz` and gives the reasons, none where the process is ready.
     pub async fn bind(
         address: SocketAddr,
-        readiness: Readiness,
+        not_ready_because: impl Fn() -> Vec<String> + Send + Sync + 'static,
         metrics: Metrics,
     ) -> Result<Self, TelemetryError> {
         if !address.ip().is_loopback() {
@@ -57,7 +58,11 @@ impl HealthListener {
         let failed = |source| TelemetryError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, monitored: Monitored { readiness, metrics } })
+        Ok(Self {
+            listener,
+            address,
+            monitored: Monitored { not_ready_because: Arc::new(not_ready_because), metrics },
+        })
     }
 
     /// The address as bound.
@@ -122,7 +127,7 @@ async fn live() -> Result<&'static str, Infallible> {
 }
 
 async fn ready(State(monitored): State<Monitored>) -> impl IntoResponse {
-    let reasons = monitored.readiness.reasons();
+    let reasons = (monitored.not_ready_because)();
     if reasons.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
@@ -136,6 +141,8 @@ async fn metrics(State(monitored): State<Monitored>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -151,23 +158,22 @@ mod tests {
 
     #[tokio::test]
     async fn answers_and_stops() {
-        let readiness = Readiness::starting(&["catalogue"]);
+        let indexed = Arc::new(AtomicBool::new(false));
+        let asked = indexed.clone();
+        let reasons =
+            move || if asked.load(Ordering::Relaxed) { vec![] } else { vec!["no index".to_owned()] };
         let metrics = Metrics::install().unwrap();
-        let listener =
-            HealthListener::bind("[::1]:0".parse().unwrap(), readiness.clone(), metrics).await.unwrap();
+        let listener = HealthListener::bind("[::1]:0".parse().unwrap(), reasons, metrics).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let served = tokio::spawn(listener.serve(stop.clone()));
 
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200 "));
         let waiting = ask(address, "/readyz").await;
-        assert!(
-            waiting.starts_with("HTTP/1.1 503 ")
-                && waiting.ends_with("not ready\ncatalogue: not yet started\n")
-        );
-        readiness.met("catalogue");
+        assert!(waiting.starts_with("HTTP/1.1 503 ") && waiting.ends_with("not ready\nno index\n"));
+        indexed.store(true, Ordering::Relaxed);
         assert!(ask(address, "/readyz").await.ends_with("ready\n"));
         super::super::metrics::bytes_sent(1);
-        assert!(ask(address, "/metrics").await.contains("fairlead_data_sent_bytes_total"));
+        assert!(ask(address, "/metrics").await.contains("fairlead_bytes_sent_total"));
         assert!(ask(address, "/other").await.starts_with("HTTP/1.1 404 "));
 
         // Every place taken by connections that say nothing: the next one is answered as soon as one ends.
@@ -187,8 +193,7 @@ mod tests {
     #[tokio::test]
     async fn only_loopback_and_only_free_ports() {
         let metrics = Metrics::install().unwrap();
-        let bind =
-            |address: SocketAddr| HealthListener::bind(address, Readiness::starting(&[]), metrics.clone());
+        let bind = |address: SocketAddr| HealthListener::bind(address, Vec::new, metrics.clone());
         for outside in ["[::]:0", "0.0.0.0:0", "192.0.2.1:0", "[2001:db8::1]:0", "[::ffff:127.0.0.1]:0"] {
             let refused = bind(outside.parse().unwrap()).await.err().unwrap();
             assert!(matches!(refused, TelemetryError::NotLoopback(_)), "{outside}: {refused}");

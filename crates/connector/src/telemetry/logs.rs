@@ -34,7 +34,7 @@ const OUR_CRATES: &[&str] = &[
 const MAX_VALUE_CHARS: usize = 2_000;
 
 /// Sends the process's logs to standard error; once in a process.
-pub fn install_logs(logging: Logging) -> Result<Logs, TelemetryError> {
+pub fn init_logs(logging: &Logging) -> Result<Logs, TelemetryError> {
     let lines = LogLines::new(logging.format, |line| {
         // Where standard error is closed there is nobody left to tell.
         drop(std::io::stderr().lock().write_all(line));

@@ -6,9 +6,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ::metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use control_plane::UnixMillis;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use policy::refusal::Code;
-use policy::time::UnixMillis;
 
 use super::TelemetryError;
 
@@ -20,21 +19,17 @@ const NEGOTIATION_STEPS: &str = "fairlead_negotiation_steps_total";
 const TRANSFER_STEPS: &str = "fairlead_transfer_steps_total";
 const USE_SESSIONS: &str = "fairlead_use_sessions_total";
 const REFUSALS: &str = "fairlead_refusals_total";
-const HANDSHAKES_REFUSED: &str = "fairlead_handshakes_refused_total";
-const BYTES_SENT: &str = "fairlead_data_sent_bytes_total";
-const BYTES_RECEIVED: &str = "fairlead_data_received_bytes_total";
-const STREAMS_STOPPED: &str = "fairlead_streams_stopped_total";
+const BYTES_SENT: &str = "fairlead_bytes_sent_total";
+const BYTES_RECEIVED: &str = "fairlead_bytes_received_total";
 const DELIVERIES: &str = "fairlead_deliveries_total";
 const CALLS: &str = "fairlead_call_seconds";
-const COMMITS: &str = "fairlead_commit_seconds";
 const CONNECTIONS: &str = "fairlead_connections";
 const OUTBOX: &str = "fairlead_outbox_waiting";
 const DATASETS: &str = "fairlead_catalogue_datasets";
 const LEDGER: &str = "fairlead_ledger_records";
-const DUTIES_OVERDUE: &str = "fairlead_duties_overdue";
+const READY: &str = "fairlead_ready";
 const CERTIFICATE_EXPIRES: &str = "fairlead_certificate_expires_seconds";
 const STATEMENT_EXPIRES: &str = "fairlead_statement_expires_seconds";
-const LISTS_EXPIRE: &str = "fairlead_revocation_lists_expire_seconds";
 
 /// The process's metrics.
 #[derive(Clone, Debug)]
@@ -84,14 +79,9 @@ pub fn use_session(outcome: &'static str) {
     counter!(USE_SESSIONS, "outcome" => outcome).increment(1);
 }
 
-/// This connector said no.
-pub fn refused(code: &'static Code) {
-    counter!(REFUSALS, "code" => code.code).increment(1);
-}
-
-/// A TLS handshake or exchange of identities was refused.
-pub fn handshake_refused(code: &'static Code) {
-    counter!(HANDSHAKES_REFUSED, "code" => code.code).increment(1);
+/// This connector said no; `code` is that of the refusal.
+pub fn refused(code: &'static str) {
+    counter!(REFUSALS, "code" => code).increment(1);
 }
 
 /// Bytes of data went out on a stream.
@@ -104,11 +94,6 @@ pub fn bytes_received(bytes: u64) {
     counter!(BYTES_RECEIVED).increment(bytes);
 }
 
-/// A running stream or use session was stopped by a decision.
-pub fn stream_stopped(code: &'static Code) {
-    counter!(STREAMS_STOPPED, "code" => code.code).increment(1);
-}
-
 /// A message was delivered from the outbox (`delivered`), will be tried again (`retry`) or was given up (`refused`).
 pub fn delivery(outcome: &'static str) {
     counter!(DELIVERIES, "outcome" => outcome).increment(1);
@@ -119,18 +104,13 @@ pub fn call(method: &'static str, outcome: &'static str, took: Duration) {
     histogram!(CALLS, "method" => method, "outcome" => outcome).record(took);
 }
 
-/// A durable commit took this long.
-pub fn commit(took: Duration) {
-    histogram!(COMMITS).record(took);
-}
-
 /// Open TLS connections, after one opened or closed.
 pub fn connections(open: usize) {
     gauge!(CONNECTIONS).set(count(open));
 }
 
 /// Messages that wait for delivery.
-pub fn outbox_waiting(messages: usize) {
+pub fn outbox_waiting(messages: u64) {
     gauge!(OUTBOX).set(count(messages));
 }
 
@@ -144,9 +124,9 @@ pub fn ledger_records(records: u64) {
     gauge!(LEDGER).set(count(records));
 }
 
-/// Duties whose deadline has passed.
-pub fn duties_overdue(duties: usize) {
-    gauge!(DUTIES_OVERDUE).set(count(duties));
+/// Whether `/readyz` says ready.
+pub fn ready(ready: bool) {
+    gauge!(READY).set(f64::from(u8::from(ready)));
 }
 
 /// When our certificate ends.
@@ -159,31 +139,22 @@ pub fn statement_expires(at: UnixMillis) {
     gauge!(STATEMENT_EXPIRES).set(seconds(at));
 }
 
-/// When the first of the revocation lists ends, without grace.
-pub fn revocation_lists_expire(at: UnixMillis) {
-    gauge!(LISTS_EXPIRE).set(seconds(at));
-}
-
 fn describe() {
     describe_counter!(NEGOTIATION_STEPS, "Steps of contract negotiations, by role and the state they led to");
     describe_counter!(TRANSFER_STEPS, "Steps of transfer processes, by role and the state they led to");
     describe_counter!(USE_SESSIONS, "Use sessions, by outcome");
     describe_counter!(REFUSALS, "What this connector refused, by code");
-    describe_counter!(HANDSHAKES_REFUSED, "Connections refused before any call, by code");
     describe_counter!(BYTES_SENT, "Bytes of data sent to consumers");
     describe_counter!(BYTES_RECEIVED, "Bytes of data received and sealed");
-    describe_counter!(STREAMS_STOPPED, "Streams and use sessions stopped by a decision, by code");
     describe_counter!(DELIVERIES, "Attempts to deliver messages from the outbox, by outcome");
     describe_histogram!(CALLS, "Duration of calls answered, in seconds, by method and outcome");
-    describe_histogram!(COMMITS, "Duration of durable commits, in seconds");
     describe_gauge!(CONNECTIONS, "Open TLS connections");
     describe_gauge!(OUTBOX, "Messages that wait for delivery");
     describe_gauge!(DATASETS, "Datasets in the local copy of the catalogue");
     describe_gauge!(LEDGER, "Records of the ledger");
-    describe_gauge!(DUTIES_OVERDUE, "Duties whose deadline has passed");
+    describe_gauge!(READY, "1 where the connector is ready, else 0");
     describe_gauge!(CERTIFICATE_EXPIRES, "End of the certificate, seconds since 1970");
     describe_gauge!(STATEMENT_EXPIRES, "End of the membership statement, seconds since 1970");
-    describe_gauge!(LISTS_EXPIRE, "End of the first revocation list to end, seconds since 1970");
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts beyond 2^53 do not occur")]
@@ -200,10 +171,6 @@ fn seconds(at: UnixMillis) -> f64 {
 mod tests {
     use super::*;
 
-    policy::refusal_codes! {
-        EXAMPLE = "telemetry/example", Ours, "an example", "示例", "示例", clause "none", next "nothing";
-    }
-
     #[test]
     fn every_figure_is_rendered_with_its_help() {
         let recorder = recorder().unwrap();
@@ -213,31 +180,27 @@ mod tests {
             negotiation_step("provider", "AGREED");
             transfer_step("consumer", "STARTED");
             use_session("opened");
-            refused(&EXAMPLE);
-            handshake_refused(&EXAMPLE);
+            refused("use/count-spent");
             bytes_sent(3);
             bytes_received(4);
-            stream_stopped(&EXAMPLE);
             delivery("retry");
             call("RequestContract", "ok", Duration::from_millis(3));
-            commit(Duration::from_millis(3));
             connections(2);
             outbox_waiting(5);
             catalogue_datasets(6);
             ledger_records(7);
-            duties_overdue(0);
+            ready(true);
             certificate_expires(UnixMillis(1_500));
             statement_expires(UnixMillis(2_000));
-            revocation_lists_expire(UnixMillis(3_000));
         });
         metrics.upkeep();
         let text = metrics.render();
         for line in [
             "fairlead_negotiation_steps_total{role=\"provider\",state=\"AGREED\"} 1",
-            "fairlead_refusals_total{code=\"telemetry/example\"} 1",
-            "fairlead_data_sent_bytes_total 3",
-            "fairlead_commit_seconds_bucket{le=\"0.0025\"} 0",
-            "fairlead_commit_seconds_bucket{le=\"0.005\"} 1",
+            "fairlead_refusals_total{code=\"use/count-spent\"} 1",
+            "fairlead_bytes_sent_total 3",
+            "fairlead_call_seconds_bucket{method=\"RequestContract\",outcome=\"ok\",le=\"0.0025\"} 0",
+            "fairlead_call_seconds_bucket{method=\"RequestContract\",outcome=\"ok\",le=\"0.005\"} 1",
             "fairlead_call_seconds_count{method=\"RequestContract\",outcome=\"ok\"} 1",
             "fairlead_connections 2",
             "fairlead_certificate_expires_seconds 1.5",
@@ -245,17 +208,15 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!((count("# HELP fairlead_"), count("# TYPE fairlead_")), (19, 19), "{text}");
+        assert_eq!((count("# HELP fairlead_"), count("# TYPE fairlead_")), (15, 15), "{text}");
     }
 
     #[test]
     fn there_is_one_set_of_metrics_in_a_process() {
         let (first, second) = (Metrics::install().unwrap(), Metrics::install().unwrap());
-        stream_stopped(&EXAMPLE);
+        delivery("delivered");
         for metrics in [first, second] {
-            assert!(
-                metrics.render().contains("fairlead_streams_stopped_total{code=\"telemetry/example\"} 1")
-            );
+            assert!(metrics.render().contains("fairlead_deliveries_total{outcome=\"delivered\"} 1"));
         }
     }
 }

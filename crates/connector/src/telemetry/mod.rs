@@ -3,14 +3,14 @@
 pub mod health;
 mod logs;
 pub mod metrics;
-mod readiness;
 mod request;
+mod service;
 
 pub use health::HealthListener;
-pub use logs::{LogLines, Logs, install_logs};
+pub use logs::{LogLines, Logs, init_logs};
 pub use metrics::Metrics;
-pub use readiness::Readiness;
 pub use request::{REQUEST_ID_HEADER, RequestId};
+pub use service::serve;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub enum TelemetryError {
     #[error("`{0}` can be reached from outside; health and metrics listen on [::1] or 127.0.0.1")]
     NotLoopback(SocketAddr),
     /// The address cannot be listened at.
-    #[error("cannot listen at `{address}` for health and metrics")]
+    #[error("cannot listen at `{address}` for health and metrics: {source}")]
     Bind {
         /// The address asked for.
         address: SocketAddr,
