@@ -51,6 +51,8 @@
 //! ```
 
 mod canonical;
+mod cells;
+pub mod compare;
 mod decide;
 mod duty;
 mod explain;

@@ -738,4 +738,33 @@ proptest! {
             prop_assert!(expected.contains(&rule.applies), "{:?} {:?}", rule, decision.outcome);
         }
     }
+
+    #[test]
+    fn a_yes_of_the_comparison_is_never_contradicted(
+        json in policy_json(), other in policy_json(), constraint in constraint(), facts in facts(),
+        parts in proptest::collection::vec(request(), 4), derived in any::<bool>(),
+    ) {
+        let mut narrower = json.clone();
+        for permission in narrower["permission"].as_array_mut().unwrap() {
+            permission["constraint"].as_array_mut().unwrap().push(constraint.clone());
+        }
+        let strict = read(if derived { &narrower } else { &other });
+        let wide = read(&json);
+        let found = crate::compare::refines(&strict, &wide);
+        if derived {
+            prop_assert_ne!(found.answer, crate::compare::Answer::No, "{}", found.reason);
+        }
+        let meeting = crate::compare::conflict(&strict, &wide);
+        let facts = Facts { duties: std::collections::BTreeMap::new(), ..facts };
+        for parts in &parts {
+            let request = Request { stage: Stage::Use, ..ask(parts) };
+            let (here, there) = (strict.decide(&request, &facts).outcome, wide.decide(&request, &facts).outcome);
+            if found.answer == crate::compare::Answer::Yes && here == Outcome::Permit {
+                prop_assert_ne!(there, Outcome::Deny, "{:?}", request);
+            }
+            if meeting.verdict == crate::compare::Meeting::Conflict && meeting.witness.is_none() {
+                prop_assert!(here != Outcome::Permit || there != Outcome::Permit, "{:?}", request);
+            }
+        }
+    }
 }

@@ -245,6 +245,10 @@ impl Policy {
         &self.program
     }
 
+    pub(crate) fn profile_set(&self) -> &Profiles {
+        &self.profiles
+    }
+
     pub(crate) fn tables(&self) -> &Tables {
         &self.profiles.tables
     }

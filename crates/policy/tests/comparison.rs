@@ -1,0 +1,241 @@
+//! Comparing policies: refinement with witness, meeting, duties, and bounds on hostile input.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use policy::compare::{Answer, Meeting, compare, conflict, refines};
+use policy::{Outcome, Policy, Profiles, Request, Stage};
+
+fn policy(rules: &str) -> Policy {
+    let text = format!(
+        r#"{{"@type":"Set","@id":"urn:p","target":"urn:d","profile":"https://w3id.org/fairlead/profile/1",{rules}}}"#
+    );
+    Policy::from_json(&text, &Profiles::shipped()).unwrap_or_else(|problems| panic!("{problems}\n{rules}"))
+}
+
+fn permit(constraints: &str) -> Policy {
+    policy(&format!(r#""permission":[{{"action":"read","constraint":[{constraints}]}}]"#))
+}
+
+fn atom(operand: &str, operator: &str, right: &str) -> String {
+    format!(r#"{{"leftOperand":"{operand}","operator":"{operator}","rightOperand":{right}}}"#)
+}
+
+#[test]
+fn constraints_refine() {
+    use Answer::{No, Unknown, Yes};
+    let cases = [
+        (atom("dateTime", "lteq", "\"2026-06-01Z\""), atom("dateTime", "lteq", "\"2026-12-01Z\""), Yes),
+        (atom("dateTime", "lteq", "\"2026-12-01Z\""), atom("dateTime", "lteq", "\"2026-06-01Z\""), No),
+        (
+            atom("dateTime", "lt", "\"2026-06-01T00:00:00Z\""),
+            atom("dateTime", "lteq", "\"2026-06-01T00:00:00Z\""),
+            Yes,
+        ),
+        (
+            atom("dateTime", "lteq", "\"2026-06-01T00:00:00Z\""),
+            atom("dateTime", "lt", "\"2026-06-01T00:00:00Z\""),
+            No,
+        ),
+        // Without zones on both sides both mean the same one; on one side only, nobody knows.
+        (
+            atom("dateTime", "lteq", "\"2026-01-06T00:00:00\""),
+            atom("dateTime", "lteq", "\"2026-01-11T00:00:00\""),
+            Yes,
+        ),
+        (
+            atom("dateTime", "lteq", "\"2026-01-06T00:00:00\""),
+            atom("dateTime", "lteq", "\"2026-01-06T00:00:00Z\""),
+            Unknown,
+        ),
+        (atom("count", "lteq", "3"), atom("count", "lteq", "5"), Yes),
+        (atom("count", "lt", "6"), atom("count", "lteq", "5"), Yes),
+        (atom("count", "lteq", "5"), atom("count", "lt", "5"), No),
+        (atom("elapsedTime", "lteq", "\"P28D\""), atom("elapsedTime", "lteq", "\"P1M\""), Yes),
+        (atom("elapsedTime", "lteq", "\"P1M\""), atom("elapsedTime", "lteq", "\"P30D\""), Unknown),
+        (atom("elapsedTime", "lteq", "\"P1M\""), atom("elapsedTime", "lteq", "\"P31D\""), Yes),
+        (
+            atom("purpose", "isA", "\"AcademicResearch\""),
+            atom("purpose", "isA", "\"ResearchAndDevelopment\""),
+            Yes,
+        ),
+        (
+            atom("purpose", "isA", "\"ResearchAndDevelopment\""),
+            atom("purpose", "isA", "\"AcademicResearch\""),
+            No,
+        ),
+        (
+            atom("purpose", "eq", "\"AcademicResearch\""),
+            atom("purpose", "isNoneOf", "[\"Marketing\",\"CommercialPurpose\"]"),
+            Yes,
+        ),
+        (
+            atom("purpose", "isA", "\"ResearchAndDevelopment\""),
+            atom("purpose", "isNoneOf", "[\"CommercialPurpose\"]"),
+            No,
+        ),
+        (atom("spatial", "isAnyOf", "[\"HK\"]"), atom("spatial", "isAnyOf", "[\"HK\",\"MO\"]"), Yes),
+        (atom("spatial", "isPartOf", "\"DE\""), atom("spatial", "isPartOf", "\"EU\""), Yes),
+        (atom("spatial", "eq", "\"HK\""), atom("spatial", "eq", "\"CN\""), No),
+        (
+            atom("fl:securityProfile", "gteq", "\"trustplus\""),
+            atom("fl:securityProfile", "gteq", "\"trust\""),
+            Yes,
+        ),
+        (
+            atom("fl:securityProfile", "gteq", "\"trust\""),
+            atom("fl:securityProfile", "eq", "\"trustplus\""),
+            No,
+        ),
+        (atom("percentage", "lteq", "10.5"), atom("percentage", "lt", "11"), Yes),
+        (atom("count", "lteq", "3"), String::new(), Yes),
+        (String::new(), atom("count", "lteq", "3"), No),
+        (
+            format!(r#"{{"or":[{},{}]}}"#, atom("count", "lteq", "1"), atom("purpose", "eq", "\"Teaching\"")),
+            format!(
+                r#"{{"or":[{},{}]}}"#,
+                atom("count", "lteq", "2"),
+                atom("purpose", "isA", "\"NonCommercialPurpose\"")
+            ),
+            Yes,
+        ),
+        (
+            format!(r#"{{"xone":[{},{}]}}"#, atom("count", "lteq", "1"), atom("count", "lteq", "3")),
+            atom("count", "gt", "1"),
+            Yes,
+        ),
+        (atom("absoluteSize", "lteq", "1"), atom("absoluteSize", "lteq", "2"), Unknown),
+    ];
+    for (strict, wide, expected) in cases {
+        let (strict_policy, wide_policy) = (permit(&strict), permit(&wide));
+        let found = refines(&strict_policy, &wide_policy);
+        assert_eq!(found.answer, expected, "{strict} refines {wide}: {}", found.reason);
+        if let Some(witness) = found.witness {
+            let request = Request {
+                action: &witness.action,
+                target: &witness.target,
+                assignee: &witness.assignee,
+                stage: Stage::Use,
+            };
+            assert_eq!(strict_policy.decide(&request, &witness.facts).outcome, Outcome::Permit);
+            assert_ne!(wide_policy.decide(&request, &witness.facts).outcome, Outcome::Permit);
+        }
+        assert_eq!(found.answer == Answer::No, expected == Answer::No);
+    }
+}
+
+#[test]
+fn rules_and_duties_refine() {
+    use Answer::{No, Unknown, Yes};
+    let delete = |days: u32| {
+        format!(
+            r#""permission":[{{"action":"read"}}],"obligation":[{{"action":"delete","constraint":[{}]}}]"#,
+            atom("fl:elapsedSinceEnd", "lteq", &format!("\"P{days}D\""))
+        )
+    };
+    let read = r#""permission":[{"action":"read"}]"#;
+    let cases = [
+        (read.to_owned(), r#""permission":[{"action":"use"}]"#.to_owned(), Yes),
+        (r#""permission":[{"action":"use"}]"#.to_owned(), read.to_owned(), No),
+        (
+            r#""permission":[{"action":"use"}],"prohibition":[{"action":"distribute"}]"#.to_owned(),
+            r#""permission":[{"action":"use"}]"#.to_owned(),
+            Yes,
+        ),
+        (
+            r#""permission":[{"action":"use"}]"#.to_owned(),
+            r#""permission":[{"action":"use"}],"prohibition":[{"action":"distribute"}]"#.to_owned(),
+            No,
+        ),
+        (delete(10), delete(30), Yes),
+        (delete(30), delete(10), Unknown),
+        (read.to_owned(), delete(30), No),
+        (delete(30), read.to_owned(), Yes),
+        (
+            r#""permission":[{"action":"read","duty":[{"action":"obtainConsent"}]}]"#.to_owned(),
+            read.to_owned(),
+            Yes,
+        ),
+        (
+            read.to_owned(),
+            r#""permission":[{"action":"read","duty":[{"action":"obtainConsent"}]}]"#.to_owned(),
+            No,
+        ),
+        (
+            r#""permission":[{"action":"read","assignee":"urn:a"}]"#.to_owned(),
+            r#""permission":[{"action":"read","assignee":["urn:a","urn:b"]}]"#.to_owned(),
+            Yes,
+        ),
+        (
+            read.to_owned(),
+            r#""permission":[{"action":"read","assignee":{"@type":"odrl:PartyCollection","source":"urn:g"}}]"#.to_owned(),
+            No,
+        ),
+    ];
+    for (strict, wide, expected) in cases {
+        let found = refines(&policy(&strict), &policy(&wide));
+        assert_eq!(found.answer, expected, "{strict} refines {wide}: {}", found.reason);
+    }
+}
+
+#[test]
+fn meetings() {
+    use Meeting::{Compatible, Conflict, Unknown};
+    let cases = [
+        (atom("count", "lteq", "3"), atom("count", "gteq", "2"), Compatible),
+        (atom("count", "lteq", "3"), atom("count", "gteq", "4"), Conflict),
+        (
+            atom("dateTime", "eq", "\"2026-08-01T00:00:00\""),
+            atom("dateTime", "eq", "\"2027-01-01T00:00:00\""),
+            Conflict,
+        ),
+        (atom("spatial", "eq", "\"HK\""), atom("spatial", "isPartOf", "\"CN\""), Conflict),
+        (
+            atom("purpose", "isA", "\"ResearchAndDevelopment\""),
+            atom("purpose", "isA", "\"CommercialPurpose\""),
+            Compatible,
+        ),
+        (atom("purpose", "isA", "\"urn:x\""), atom("purpose", "isA", "\"urn:y\""), Unknown),
+        (atom("count", "lteq", "3"), atom("percentage", "lteq", "3"), Unknown),
+        (atom("elapsedTime", "lteq", "\"P10D\""), String::new(), Unknown),
+    ];
+    for (left, right, expected) in cases {
+        let found = conflict(&permit(&left), &permit(&right));
+        assert_eq!(found.verdict, expected, "{left} meets {right}: {}", found.reason);
+    }
+    let use_it = policy(r#""permission":[{"action":"use"}]"#);
+    let no_print = policy(r#""prohibition":[{"action":"print"}]"#);
+    assert_eq!(conflict(&use_it, &no_print).verdict, Conflict);
+    let read = policy(r#""permission":[{"action":"read"}]"#);
+    assert_eq!(conflict(&read, &no_print).verdict, Compatible);
+    let must_print = policy(r#""obligation":[{"action":"print"}]"#);
+    assert_eq!(conflict(&must_print, &no_print).verdict, Conflict);
+    assert_eq!(compare(&use_it, &use_it).equivalent(), Answer::Yes);
+}
+
+#[test]
+fn hostile_policies_are_unknown_quickly() {
+    let operands = [
+        "count",
+        "percentage",
+        "resolution",
+        "payAmount",
+        "elapsedTime",
+        "meteredTime",
+        "purpose",
+        "spatial",
+    ];
+    let many: Vec<String> = operands
+        .iter()
+        .flat_map(|operand| {
+            (1..20).map(move |bound| match *operand {
+                "elapsedTime" => atom(operand, "lteq", &format!("\"P{bound}D\"")),
+                "meteredTime" => atom(operand, "lteq", &format!("\"PT{bound}H\"")),
+                "purpose" | "spatial" => atom(operand, "neq", &format!("\"urn:x:{bound}\"")),
+                _ => atom(operand, "lteq", &bound.to_string()),
+            })
+        })
+        .collect();
+    let big = permit(&format!(r#"{{"or":[{}]}}"#, many.join(",")));
+    let found = refines(&big, &permit(&atom("count", "lteq", "1")));
+    assert_eq!(found.answer, Answer::Unknown);
+    assert!(found.reason.contains("cases"), "{}", found.reason);
+}
