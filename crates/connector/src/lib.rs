@@ -1,1 +1,29 @@
-//! connector
+//! Fairlead: one participant's connector, its command line, and the authority of a data space.
+//!
+//! Start reading at [`run`]: it opens what a participant is made of and starts its services. [`node::Node`] is what
+//! they share, [`driver`] is the only code that moves a process, [`grpc`] and [`admin`] are the two ways in.
+
+pub mod admin;
+pub mod authority;
+pub mod catalogue;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod data;
+pub mod demo;
+pub mod doctor;
+pub mod driver;
+pub mod error;
+pub mod fresh;
+pub mod grpc;
+pub mod node;
+pub mod peers;
+pub mod policies;
+pub mod refusals;
+pub mod run;
+pub mod telemetry;
+pub mod transport;
+pub mod trust;
+
+/// The administration socket's name in the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `fairlead` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    connector::cli::run()
+}

@@ -2,7 +2,10 @@
 //!
 //! `src/gen` is written by `cargo xtask codegen` from `proto/`; nobody needs `protoc`.
 
+pub mod fields;
+pub mod negotiation;
 pub mod status;
+pub mod transfer;
 
 macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {

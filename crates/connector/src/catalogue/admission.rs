@@ -104,7 +104,7 @@ fn check(envelopes: Vec<Envelope>, expected: Option<ParticipantId>, members: &Me
 }
 
 /// Appends in one transaction. The log writes nothing before it refuses, so what came before a refusal stays.
-fn append(
+pub(super) fn append(
     tx: &Tx<'_>,
     envelopes: Vec<CheckedEnvelope>,
     refused: Option<Refusal>,

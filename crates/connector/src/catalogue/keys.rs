@@ -74,18 +74,30 @@ impl Members {
         publishers: impl IntoIterator<Item = ParticipantId>,
         now: UnixMillis,
     ) -> Result<Self, Error> {
-        let trust = node.identity.trust();
-        let mut bases = BTreeMap::new();
+        let mut statements = Vec::new();
         for publisher in publishers {
             let statement = if publisher == node.us {
                 Some(node.statement.load().statement.clone())
             } else {
                 peers::latest_statement(node, &publisher).await?
             };
-            let base = subject_base(&publisher, statement.as_ref(), trust.minimum_sequence(&publisher), now);
-            bases.insert(publisher, base);
+            statements.push((publisher, statement));
         }
-        Ok(Self { trust, bases, now })
+        Ok(Self::of(node.identity.trust(), statements, now))
+    }
+
+    /// With these statements.
+    pub(super) fn of(
+        trust: Arc<TrustState>,
+        statements: impl IntoIterator<Item = (ParticipantId, Option<Statement>)>,
+        now: UnixMillis,
+    ) -> Self {
+        let base = |(publisher, statement): (ParticipantId, Option<Statement>)| {
+            let base = subject_base(&publisher, statement.as_ref(), trust.minimum_sequence(&publisher), now);
+            (publisher, base)
+        };
+        let bases = statements.into_iter().map(base).collect();
+        Self { trust, bases, now }
     }
 
     /// Whether the publisher's envelopes can be checked at all.

@@ -154,6 +154,12 @@ pub enum AuthorityCommand {
         /// Name of the data space
         #[arg(long)]
         name: String,
+        /// The authority's own URI, as it stands in every certificate chain; made of the name where none is given
+        #[arg(long, value_name = "URI")]
+        id: Option<String>,
+        /// DNS names and addresses of the authority's listener, repeatable
+        #[arg(long, default_values_t = [String::from("localhost")])]
+        host: Vec<String>,
     },
     /// Serve enrolment, renewal, statements and lists
     #[command(after_help = "Example: fairlead authority run --dir authority --listen [::]:7400")]
@@ -176,27 +182,13 @@ pub enum AuthorityCommand {
         /// The authority's directory
         #[arg(long)]
         dir: PathBuf,
-        /// The participant
+        /// The participant, or the serial number of one certificate (hexadecimal)
         participant: String,
     },
     /// Issue a new membership statement (a newer one supersedes the older at once)
-    #[command(after_help = "Example: fairlead authority statement --dir authority https://hku.example/id --security-profile trust")]
-    Statement {
-        /// The authority's directory
-        #[arg(long)]
-        dir: PathBuf,
-        /// The participant
-        participant: String,
-        /// base, trust or trustplus
-        #[arg(long)]
-        security_profile: Option<String>,
-        /// ISO 3166 code; CN, HK and MO stand apart
-        #[arg(long)]
-        jurisdiction: Option<String>,
-        /// City
-        #[arg(long)]
-        city: Option<String>,
-    },
+    #[command(after_help = "Example: fairlead authority statement --dir authority https://hku.example/id --security-profile trust\n\
+        What is not named stays as it is.")]
+    Statement(StatementArgs),
     /// Members, certificates and statements
     #[command(after_help = "Example: fairlead authority list --dir authority")]
     List {
@@ -204,6 +196,37 @@ pub enum AuthorityCommand {
         #[arg(long)]
         dir: PathBuf,
     },
+}
+
+/// What a new membership statement says otherwise.
+#[derive(Debug, Args)]
+pub struct StatementArgs {
+    /// The authority's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The participant
+    pub participant: String,
+    /// Legal name; `TEXT` or `LANGUAGE=TEXT`, repeatable
+    #[arg(long)]
+    pub legal_name: Vec<String>,
+    /// base, trust or trustplus
+    #[arg(long)]
+    pub security_profile: Option<String>,
+    /// ISO 3166 code; CN, HK and MO stand apart
+    #[arg(long)]
+    pub jurisdiction: Option<String>,
+    /// City
+    #[arg(long)]
+    pub city: Option<String>,
+    /// Address prefixes (IPv6 or IPv4), repeatable; replaces all
+    #[arg(long)]
+    pub prefix: Vec<String>,
+    /// host:port where peers dial the member, repeatable; replaces all
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_address: Vec<String>,
+    /// Roles, repeatable; replaces all
+    #[arg(long)]
+    pub role: Vec<String>,
 }
 
 /// What an enrolment token fixes.
@@ -233,6 +256,9 @@ pub struct TokenArgs {
     /// Address prefixes (IPv6 or IPv4), repeatable
     #[arg(long)]
     pub prefix: Vec<String>,
+    /// host:port where peers dial the member, repeatable; peers that configure an address need none
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_address: Vec<String>,
     /// Roles, repeatable
     #[arg(long, default_values_t = [String::from("provider"), String::from("consumer")])]
     pub role: Vec<String>,
@@ -245,6 +271,9 @@ pub struct TokenArgs {
     /// How long the token may be used
     #[arg(long, default_value_t = 24)]
     pub valid_hours: u32,
+    /// Write the token to this new file (mode 0600) instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `fairlead enrol`

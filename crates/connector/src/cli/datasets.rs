@@ -88,8 +88,9 @@ pub(super) fn read_text(path: &std::path::Path, max_bytes: u64) -> Result<String
 /// Numbered clauses, one a line.
 pub(super) fn clause_lines(clauses: &[admin::Clause]) -> String {
     let line = |clause: &admin::Clause| {
-        let warning = if clause.warning.is_empty() { String::new() } else { format!("\n     ! {}", clause.warning) };
-        format!("  {}. {}{warning}", clause.number, clause.text)
+        let warnings: String = clause.warnings.iter().map(|warning| format!("\n     ! {warning}")).collect();
+        let number = if clause.number.is_empty() { "-".to_owned() } else { format!("{}.", clause.number) };
+        format!("  {number} {}{warnings}", clause.text)
     };
     clauses.iter().map(line).collect::<Vec<_>>().join("\n")
 }

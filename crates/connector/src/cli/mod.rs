@@ -1,6 +1,6 @@
 //! The command line: parses, asks the running connector over its socket, prints.
 
-mod args;
+pub mod args;
 pub mod client;
 mod datasets;
 mod doctor;

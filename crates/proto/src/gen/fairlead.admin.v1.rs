@@ -244,15 +244,19 @@ pub struct CatalogueOffer {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Clause {
-    #[prost(uint32, tag = "1")]
-    pub number: u32,
-    /// permission, prohibition, duty, …
+    /// `1`, `1.1` below it; empty for general clauses.
+    #[prost(string, tag = "1")]
+    pub number: ::prost::alloc::string::String,
+    /// permission, prohibition, duty or general
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub warning: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How it is held: technical, procedural or legal.
+    #[prost(string, tag = "5")]
+    pub enforcement: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

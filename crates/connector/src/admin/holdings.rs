@@ -1,0 +1,349 @@
+//! Holdings and use sessions as our operator and users see them.
+
+use std::sync::Arc;
+
+use control_plane::Refusal;
+use control_plane::ids::{AgreementId, DatasetId};
+use data_plane::{
+    DataError, ObjectRecord, ObjectState, SessionEnd, SessionId, UseReceipt, UseRequest, UseSession,
+};
+use policy::vocab::{FL, ODRL, PREFIXES};
+use proto::admin;
+use proto::admin::use_response::Step;
+use store::Collection;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::agreements::{clauses, language};
+use super::{Answers, bad_argument, instant, next_page, page, refuse};
+use crate::data::holdings::{self, DESTROYED, Holding, INCOMPLETE, NO_HOLDING};
+use crate::data::provider::data_error;
+use crate::data::uses::{self, SessionPort};
+use crate::data::{FlowOf, keys, register};
+use crate::driver::records;
+use crate::error::Error;
+use crate::fresh;
+use crate::node::Node;
+
+control_plane::refusal_codes! {
+    TOO_MANY_SESSIONS = "limit/use-sessions", Limit,
+        "too many use sessions are open", "開啟的使用會話過多", "打开的使用会话过多",
+        clause "limits.use_sessions", next "close one, or raise limits.use_sessions";
+    NO_SUCH_OBJECT = "use/no-such-object", NotFound,
+        "the holding has no object of this name", "所持資料中沒有此名稱的物件", "所持数据中没有此名称的对象",
+        clause "holdings", next "`fairlead holdings show AGREEMENT` lists the objects";
+}
+
+/// Bytes of one message to the reader: a decision window.
+const READ_BYTES: usize = 1024 * 1024;
+/// Messages under way to the reader: at most so many MiB are released ahead of it.
+const READ_AHEAD: usize = 1;
+
+/// Everything held, oldest agreement first.
+pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin::HoldingList, Error> {
+    let (rows, after) = page(&request);
+    let found = node.store.read(move |store| store.scan(Collection::Holdings, "", after.as_deref(), rows)).await?;
+    let mut shown = Vec::new();
+    for row in &found {
+        shown.push(describe(node, holdings::read(&row.key, &row.value)?, None).await?);
+    }
+    Ok(admin::HoldingList { holdings: shown, next_page_token: next_page(rows, found.last(), found.len()) })
+}
+
+/// One holding: what may be done until when, counts left, duties owed.
+pub async fn show(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Result<admin::Holding, Error> {
+    let id = AgreementId::parse(&request.agreement)?;
+    let key = id.clone();
+    let holding = node.store.read(move |store| holdings::get(store, &key)).await?;
+    let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
+    describe(node, holding, Some(&request.language)).await
+}
+
+/// Destroys the keys of a holding before its deadline, with proof to the provider.
+pub async fn delete(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Result<admin::Holding, Error> {
+    let id = AgreementId::parse(&request.agreement)?;
+    let holding = holdings::destroy(node, &id, "deleted by the operator").await?;
+    describe(node, holding, Some(&request.language)).await
+}
+
+async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Result<admin::Holding, Error> {
+    let id = AgreementId::parse(&holding.agreement)?;
+    let key = id.clone();
+    let (held, objects, spent, duties) = node
+        .store
+        .read(move |store| {
+            Ok::<_, Error>((
+                records::agreement(store, &key)?,
+                holdings::objects(store, &key)?,
+                store.counter(&holdings::uses_counter(&key))?,
+                store.duties_of(key.as_str(), None, store::MAX_PAGE)?,
+            ))
+        })
+        .await?;
+    let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, id.as_str())?;
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    let now = node.now();
+    let complete = objects.iter().all(|object| object.state() == ObjectState::Complete) && !objects.is_empty();
+    let state = if holding.is_destroyed() {
+        "destroyed"
+    } else if complete {
+        "sealed"
+    } else {
+        "partial"
+    };
+    let left = uses::uses_left(&policy, spent, now);
+    Ok(admin::Holding {
+        agreement: holding.agreement.clone(),
+        dataset: holding.dataset.clone(),
+        assigner: holding.assigner.clone(),
+        state: state.to_owned(),
+        objects: objects.iter().map(object_row).collect(),
+        uses: spent,
+        uses_left: left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)),
+        first_use: holding.first_use.clone().unwrap_or_default(),
+        changes_at: instant(changes_at(node, &held, &policy, now)),
+        duties: duties.into_iter().map(duty_row).collect(),
+        clauses: tag.map(|tag| clauses(&policy, language(tag))).unwrap_or_default(),
+        agreement_status: held.status.name().to_owned(),
+        unsealed_copies: holding.unsealed,
+    })
+}
+
+/// The next instant at which time alone changes what is permitted.
+fn changes_at(
+    node: &Node,
+    held: &control_plane::status::HeldAgreement,
+    policy: &policy::Policy,
+    now: control_plane::UnixMillis,
+) -> Option<control_plane::UnixMillis> {
+    let agreement = held.signed.agreement();
+    let request = policy::Request {
+        action: policy::vocab::action::USE,
+        target: agreement.target().as_str(),
+        assignee: agreement.assignee().as_str(),
+        stage: policy::Stage::Transfer,
+    };
+    let facts = crate::policies::facts_about(&node.statement.load().statement, now);
+    policy.decide(&request, &facts).valid_until
+}
+
+fn object_row(record: &ObjectRecord) -> admin::HeldObject {
+    let state = match record.state() {
+        ObjectState::Partial => "partial",
+        ObjectState::Complete => "sealed",
+        ObjectState::Destroyed => "destroyed",
+    };
+    admin::HeldObject {
+        path: record.name().to_owned(),
+        bytes: record.size(),
+        digest: record.checksum().to_string(),
+        state: state.to_owned(),
+    }
+}
+
+fn duty_row(duty: store::Duty) -> admin::DutyRow {
+    let evidence = duty.evidence.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).or(duty.note);
+    admin::DutyRow {
+        id: duty.id,
+        action: duty.kind,
+        state: duty.state.as_str().to_owned(),
+        deadline: duty.deadline.to_string(),
+        evidence: evidence.unwrap_or_default(),
+    }
+}
+
+/// What a use would be answered, without using.
+pub async fn explain_use(node: &Arc<Node>, request: admin::UseRequest) -> Result<admin::Explanation, Error> {
+    let tag = language(&request.language);
+    let asked = use_request(node, &request).await?;
+    let explanation = uses::explain(node, asked, tag).await?;
+    Ok(admin::Explanation {
+        outcome: explanation.outcome.to_owned(),
+        code: explanation.code.unwrap_or_default().to_owned(),
+        text: explanation.headline.clone(),
+        details: explanation.lines(),
+        valid_until: explanation.valid_until.unwrap_or_default(),
+    })
+}
+
+/// Opens a use session and streams grant, bytes and receipt.
+pub async fn open_use(node: &Arc<Node>, request: admin::UseRequest) -> Result<Answers<admin::UseResponse>, Error> {
+    let place = node.data.sessions.clone().try_acquire_owned();
+    let place = place.map_err(|_| Refusal::new(&TOO_MANY_SESSIONS, ""))?;
+    let asked = use_request(node, &request).await?;
+    let id = asked.agreement.clone();
+    let record = chosen(node, &id, &request.object).await?;
+    let key = {
+        let kek = node.data.keys.current().await;
+        let (wrapper, key) = ((*kek).clone(), id.clone());
+        node.store.read(move |store| keys::agreement_key(store, &wrapper, &key)).await?
+    };
+    let key = records::found(key, &DESTROYED, id.as_str())?;
+    let of = FlowOf { transfer: None, agreement: id, peer: holder(node, &record).await? };
+    let (registered, stop) = register(node, of);
+    let session = SessionId::parse(&fresh::urn())?;
+    let clock: Arc<dyn data_plane::Clock> = node.clock.clone();
+    let port = Arc::new(SessionPort::new(node.clone()));
+    let mut session = UseSession::open(port, clock, session, asked, stop).await?;
+    let object = match session.object(&node.data.sealed, &record, &key).await {
+        Ok(object) => object,
+        // The use is spent; its receipt says that nothing was released.
+        Err(error) => {
+            session.close().await?;
+            return Err(data_error(error));
+        }
+    };
+    let end = match request.length {
+        0 => record.size(),
+        length => request.offset.saturating_add(length).min(record.size()),
+    };
+    let grant = admin::UseGrant {
+        session: session.session().to_string(),
+        valid_until: instant(session.valid_until()),
+        bytes: end.saturating_sub(request.offset),
+        object: record.name().to_owned(),
+        rule: String::new(),
+        uses_left: uses_left_after(node, &record).await?,
+    };
+    let (to_reader, answers) = mpsc::channel(READ_AHEAD);
+    tokio::spawn(async move {
+        let _held = (registered, place);
+        let reading = Reading { session, to_reader };
+        reading.run(grant, &object, request.offset, end).await;
+    });
+    Ok(Box::pin(ReceiverStream::new(answers)))
+}
+
+/// An open session on its way to its reader.
+struct Reading {
+    session: UseSession,
+    to_reader: mpsc::Sender<Result<admin::UseResponse, Status>>,
+}
+
+impl Reading {
+    async fn run(mut self, grant: admin::UseGrant, object: &data_plane::SessionObject, from: u64, end: u64) {
+        let mut failure = self.send(Step::Grant(grant)).await.err();
+        let mut offset = from;
+        while failure.is_none() && offset < end {
+            let limit = usize::try_from(end - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+            match self.session.read(object, offset, limit).await {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(bytes) => {
+                    offset = offset.saturating_add(bytes.len() as u64);
+                    failure = self.send(Step::Data(bytes)).await.err();
+                }
+                Err(error) => failure = Some(Failure::Refused(error)),
+            }
+        }
+        let Self { session, to_reader } = self;
+        let closed = session.close().await;
+        let answer = match (failure, closed) {
+            (Some(Failure::Gone), _) => return,
+            (Some(Failure::Refused(error)), _) => Err(refuse(data_error(error))),
+            (None, Ok(receipt)) => Ok(admin::UseResponse { step: Some(Step::Receipt(shown(&receipt))) }),
+            (None, Err(refusal)) => Err(refuse(refusal)),
+        };
+        // A reader that went away needs no last word: the session is closed and recorded.
+        drop(to_reader.send(answer).await);
+    }
+
+    async fn send(&self, step: Step) -> Result<(), Failure> {
+        self.to_reader.send(Ok(admin::UseResponse { step: Some(step) })).await.map_err(|_| Failure::Gone)
+    }
+}
+
+enum Failure {
+    Gone,
+    Refused(DataError),
+}
+
+fn shown(receipt: &UseReceipt) -> admin::UseReceipt {
+    let end = match &receipt.end {
+        SessionEnd::Closed => String::new(),
+        SessionEnd::Refused(refusal) => refusal.code.code.to_owned(),
+    };
+    admin::UseReceipt { session: receipt.session.to_string(), bytes: receipt.bytes_released, receipt: end }
+}
+
+async fn uses_left_after(node: &Arc<Node>, record: &ObjectRecord) -> Result<i64, Error> {
+    let id = record.agreement().clone();
+    let (held, spent) = node
+        .store
+        .read(move |store| {
+            Ok::<_, Error>((records::agreement(store, &id)?, store.counter(&holdings::uses_counter(&id))?))
+        })
+        .await?;
+    let Some(held) = held else { return Ok(-1) };
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    Ok(uses::uses_left(&policy, spent, node.now()).map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
+}
+
+async fn holder(node: &Arc<Node>, record: &ObjectRecord) -> Result<control_plane::ids::ParticipantId, Error> {
+    let id = record.agreement().clone();
+    let key = id.clone();
+    let holding = node.store.read(move |store| holdings::get(store, &key)).await?;
+    let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
+    Ok(control_plane::ids::ParticipantId::parse(&holding.assigner)?)
+}
+
+/// The object that was asked for; a holding of one object needs no choice.
+async fn chosen(node: &Arc<Node>, id: &AgreementId, name: &str) -> Result<ObjectRecord, Error> {
+    let key = id.clone();
+    let (holding, objects) = node
+        .store
+        .read(move |store| Ok::<_, Error>((holdings::get(store, &key)?, holdings::objects(store, &key)?)))
+        .await?;
+    let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
+    if holding.is_destroyed() {
+        return Err(Refusal::new(&DESTROYED, id.as_str()).into());
+    }
+    let mut found = objects.into_iter().filter(|object| name.is_empty() || object.name() == name);
+    let Some(object) = found.next() else {
+        let code = if name.is_empty() { &INCOMPLETE } else { &NO_SUCH_OBJECT };
+        return Err(Refusal::new(code, format!("`{}`", control_plane::ids::printable(name))).into());
+    };
+    if found.next().is_some() {
+        return Err(bad_argument("the holding has several objects; name one with --object"));
+    }
+    if object.state() != ObjectState::Complete {
+        return Err(Refusal::new(&INCOMPLETE, format!("{} of {} bytes", object.durable(), object.size())).into());
+    }
+    Ok(object)
+}
+
+async fn use_request(node: &Arc<Node>, request: &admin::UseRequest) -> Result<UseRequest, Error> {
+    let agreement = AgreementId::parse(&request.agreement)?;
+    let key = agreement.clone();
+    let held = node.store.read(move |store| records::agreement(store, &key)).await?;
+    let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, agreement.as_str())?;
+    let dataset: DatasetId = held.signed.agreement().target().clone();
+    let optional = |text: &str| (!text.is_empty()).then(|| expand(text));
+    Ok(UseRequest {
+        agreement,
+        dataset,
+        // The socket is the owner's alone (mode 0600): whoever reaches it is the operator.
+        actor: "operator".to_owned(),
+        action: expand_action(&request.action)?,
+        purpose: optional(&request.purpose),
+        recipient: optional(&request.recipient),
+    })
+}
+
+fn expand_action(text: &str) -> Result<String, Error> {
+    match text {
+        "" => Err(bad_argument("an action is needed, e.g. read")),
+        "export" => Ok(format!("{FL}export")),
+        term if !term.contains(':') => Ok(format!("{ODRL}{term}")),
+        term => Ok(expand(term)),
+    }
+}
+
+/// A prefixed name in full; anything else stays as it is.
+pub fn expand(text: &str) -> String {
+    let known = text.split_once(':').and_then(|(prefix, name)| {
+        let (_, namespace) = PREFIXES.iter().find(|(known, _)| *known == prefix)?;
+        Some(format!("{namespace}{name}"))
+    });
+    known.unwrap_or_else(|| text.to_owned())
+}

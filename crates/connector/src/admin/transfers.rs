@@ -1,0 +1,151 @@
+//! Transfers as our operator sees and steers them.
+
+use std::sync::Arc;
+
+use control_plane::cause::Cause;
+use control_plane::durable;
+use control_plane::ids::AgreementId;
+use control_plane::status::{Act, Holds};
+use control_plane::transfer::{Command, State, TransferProcess};
+use futures::stream;
+use proto::admin;
+use store::{Collection, Signal};
+use tonic::Status;
+
+use super::{Answers, instant, next_page, page, refuse};
+use crate::data;
+use crate::driver::transfers;
+use crate::error::Error;
+use crate::node::Node;
+
+/// Asks for the dataset of an agreement.
+pub async fn start(node: &Arc<Node>, request: admin::StartTransferRequest) -> Result<admin::Transfer, Error> {
+    let process = transfers::open(node, AgreementId::parse(&request.agreement)?).await?;
+    shown(node, &process).await
+}
+
+/// All transfers, oldest first.
+pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin::TransferList, Error> {
+    let (rows, after) = page(&request);
+    let found =
+        node.store.read(move |store| store.scan(Collection::Transfers, "", after.as_deref(), rows)).await?;
+    let mut transfers = Vec::new();
+    for row in &found {
+        let process = durable::decode_transfer(&row.value).map_err(|cause| Error::damaged(&row.key, cause))?;
+        transfers.push(shown(node, &process).await?);
+    }
+    Ok(admin::TransferList { transfers, next_page_token: next_page(rows, found.last(), found.len()) })
+}
+
+/// One transfer.
+pub async fn show(node: &Arc<Node>, request: admin::ShowTransferRequest) -> Result<admin::Transfer, Error> {
+    shown(node, &transfers::get(node, &request.id).await?).await
+}
+
+/// Pauses a transfer.
+pub async fn suspend(node: &Arc<Node>, request: admin::ChangeTransferRequest) -> Result<admin::Transfer, Error> {
+    let cause = Cause::new("transfer/suspended", [request.reason.as_str()]);
+    shown(node, &transfers::command(node, &request.id, Command::Suspend(cause)).await?).await
+}
+
+/// Lets a transfer that we paused go on.
+pub async fn resume(node: &Arc<Node>, request: admin::ChangeTransferRequest) -> Result<admin::Transfer, Error> {
+    shown(node, &transfers::command(node, &request.id, Command::Start(None)).await?).await
+}
+
+/// Ends a transfer for good.
+pub async fn terminate(
+    node: &Arc<Node>,
+    request: admin::ChangeTransferRequest,
+) -> Result<admin::Transfer, Error> {
+    let cause = Cause::new("transfer/terminated", [request.reason.as_str()]);
+    shown(node, &transfers::command(node, &request.id, Command::Terminate(cause)).await?).await
+}
+
+/// The transfer as it is, and again each time it or what it has received changes, until it ends.
+pub async fn watch(
+    node: &Arc<Node>,
+    request: admin::ShowTransferRequest,
+) -> Result<Answers<admin::Transfer>, Error> {
+    transfers::get(node, &request.id).await?;
+    let watched = Watched {
+        node: node.clone(),
+        id: request.id,
+        processes: node.store.subscribe(Signal::Rows(Collection::Transfers)),
+        progress: node.store.subscribe(Signal::Rows(Collection::Ingress)),
+        last: None,
+    };
+    Ok(Box::pin(stream::unfold(Some(watched), |watched| async { watched?.next().await })))
+}
+
+struct Watched {
+    node: Arc<Node>,
+    id: String,
+    processes: tokio::sync::watch::Receiver<u64>,
+    progress: tokio::sync::watch::Receiver<u64>,
+    last: Option<admin::Transfer>,
+}
+
+impl Watched {
+    async fn next(mut self) -> Option<(Result<admin::Transfer, Status>, Option<Self>)> {
+        loop {
+            let found = async { shown(&self.node, &transfers::get(&self.node, &self.id).await?).await }.await;
+            let transfer = match found {
+                Ok(transfer) => transfer,
+                Err(error) => return Some((Err(refuse(error)), None)),
+            };
+            if self.last.as_ref() != Some(&transfer) {
+                let over = matches!(transfer.state.as_str(), "COMPLETED" | "TERMINATED");
+                self.last = Some(transfer.clone());
+                return Some((Ok(transfer), if over { None } else { Some(self) }));
+            }
+            tokio::select! {
+                () = self.node.stop.cancelled() => return None,
+                _ = self.processes.changed() => {}
+                _ = self.progress.changed() => {}
+            }
+        }
+    }
+}
+
+/// Code, reasons and who suspended.
+fn suspension(holds: &Holds) -> (String, String, String) {
+    let told = |act: &Act| (act.cause.code().to_owned(), act.cause.reasons().join("; "));
+    match holds {
+        Holds::One(role, act) => {
+            let (code, reason) = told(act);
+            (code, reason, role.to_string())
+        }
+        Holds::Both { consumer, provider } => {
+            let ((code, ours), (_, theirs)) = (told(provider), told(consumer));
+            (code, format!("{ours}; {theirs}"), "both".to_owned())
+        }
+    }
+}
+
+async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Transfer, Error> {
+    let progress = data::progress(node, process).await?;
+    let (code, reason, suspended_by) = match process.state() {
+        State::Suspended { holds, .. } => suspension(holds),
+        State::Terminated { cause, .. } => (cause.code().to_owned(), cause.reasons().join("; "), String::new()),
+        State::Requested | State::Started { .. } | State::Completed { .. } => Default::default(),
+    };
+    Ok(admin::Transfer {
+        id: process.pids().ours().to_owned(),
+        peer_pid: process.pids().theirs().unwrap_or_default().to_owned(),
+        role: process.role().to_string(),
+        counterparty: process.counterparty().to_string(),
+        agreement: process.agreement_id().to_string(),
+        dataset: process.dataset().to_string(),
+        state: process.state_name().as_str().to_owned(),
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total,
+        objects_done: progress.objects_done,
+        objects_total: progress.objects_total,
+        manifest_digest: progress.manifest_digest,
+        code,
+        reason,
+        suspended_by,
+        updated: instant(process.updated()),
+    })
+}

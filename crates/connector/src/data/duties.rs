@@ -1,0 +1,197 @@
+//! Duties: planned as rows when their time is known, performed before their deadline, told when overdue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_plane::ids::{AgreementId, ParticipantId};
+use control_plane::status::{AgreementStatus, HeldAgreement};
+use control_plane::{Refusal, UnixMillis};
+use policy::{Anchors, Policy};
+use store::{Duty, NewDuty, Signal, Tx};
+
+use super::holdings::{self, Holding};
+use crate::driver::notices::{self, Notice, What};
+use crate::driver::records;
+use crate::error::Error;
+use crate::node::Node;
+
+control_plane::refusal_codes! {
+    UNSUPPORTED_DUTY = "policy/unsupported-duty", Policy,
+        "the policy demands a duty that this connector does not perform",
+        "政策要求的義務並非此連接器所能履行", "策略要求的义务并非此连接器所能履行",
+        clause "usage control: say what you can enforce", next "use the duty `delete` with a deadline, or leave the duty to the contract's text";
+    DUTY_WITHOUT_DEADLINE = "policy/duty-without-deadline", Policy,
+        "a duty without a deadline can never be overdue, so it is not accepted",
+        "沒有期限的義務永不逾期，因此不予接受", "没有期限的义务永不逾期，因此不予接受",
+        clause "usage control: acceptance list", next "constrain the duty by dateTime, or by the time since signing or first use";
+}
+
+/// The kind of a duty to delete.
+const DELETE: &str = "delete";
+/// Deletion begins this long before its deadline: a holding of 10,000 files is destroyed in a fraction of it.
+const LEAD_MS: i64 = 30_000;
+/// Duties looked at in one round.
+const BATCH: usize = 64;
+/// The longest sleep without a look, should a signal be missed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// A failed duty is tried again after this time.
+const RETRY_MS: i64 = 5_000;
+
+/// Refuses a policy whose duties this connector cannot perform, naming the first.
+pub fn require_supported(policy: &Policy) -> Result<(), Refusal> {
+    for duty in policy.duties() {
+        if !duty.is_delete() {
+            let action = policy::vocab::short(&duty.action);
+            return Err(Refusal::new(&UNSUPPORTED_DUTY, format!("`{action}` in clause {}", duty.clause)));
+        }
+        if duty.deadline.is_none() {
+            return Err(Refusal::new(&DUTY_WITHOUT_DEADLINE, format!("clause {}", duty.clause)));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a row for every duty whose deadline is known by now; called again whenever an anchor becomes known.
+pub fn plan(
+    node: &Node,
+    tx: &Tx<'_>,
+    held: &HeldAgreement,
+    holding: &Holding,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let agreement = held.signed.agreement();
+    let policy = node.policies.compiled(agreement.text())?;
+    let anchors = Anchors {
+        signed: Some(agreement.timestamp()),
+        first_use: holding.first_use(),
+        ended: ended(&held.status),
+    };
+    for duty in policy.duties().iter().filter(|duty| duty.is_delete()) {
+        let Some(deadline) = duty.deadline.and_then(|deadline| deadline.due(&anchors)) else { continue };
+        let id = format!("{} {}", agreement.id(), duty.key);
+        let start = deadline.plus_millis(-LEAD_MS.min(deadline.millis_since(now).max(0) / 2));
+        let row = NewDuty {
+            id: &id,
+            subject: agreement.id().as_str(),
+            kind: DELETE,
+            body: duty.action.as_bytes(),
+            start,
+            deadline,
+        };
+        if tx.duty(&id)?.is_none() {
+            tx.duty_add(&row)?;
+            let fields = [("agreement", agreement.id().to_string()), ("duty", id.clone()), ("deadline", deadline.to_string())];
+            records::append_fields(tx, "duty-planned", now, fields)?;
+        }
+    }
+    Ok(())
+}
+
+const fn ended(status: &AgreementStatus) -> Option<UnixMillis> {
+    match status {
+        AgreementStatus::Active | AgreementStatus::Suspended(_) => None,
+        AgreementStatus::Revoked { act, .. } => Some(act.at),
+        AgreementStatus::Expired { at } => Some(*at),
+    }
+}
+
+/// Performs duties when they are due, until the node stops.
+pub async fn run(node: Arc<Node>) {
+    let mut changed = node.store.subscribe(Signal::Duties);
+    let interrupted = node.now();
+    if let Err(error) =
+        node.store.write(move |tx| tx.duties_interrupted(interrupted).map_err(Error::from)).await
+    {
+        tracing::error!(%error, "interrupted duties cannot be taken up");
+    }
+    loop {
+        changed.mark_unchanged();
+        if let Err(error) = round(&node).await {
+            tracing::error!(%error, "duties cannot be looked at");
+        }
+        let next = node.store.read(|store| store.duties_next().map_err(Error::from)).await.ok().flatten();
+        let sleep = next.map_or(LONGEST_SLEEP, |next| {
+            let wait = u64::try_from(next.millis_since(node.now())).unwrap_or(0);
+            Duration::from_millis(wait.max(MIN_SLEEP_MS)).min(LONGEST_SLEEP)
+        });
+        tokio::select! {
+            () = node.stop.cancelled() => return,
+            _ = changed.changed() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// Rounds follow one another no faster than this, even for a duty that fails at once.
+const MIN_SLEEP_MS: u64 = 50;
+
+async fn round(node: &Arc<Node>) -> Result<(), Error> {
+    let now = node.now();
+    let worker = node.clone();
+    let newly_overdue = node
+        .store
+        .write(move |tx| {
+            let overdue = tx.duties_mark_overdue(now, BATCH)?;
+            for duty in &overdue {
+                tell_overdue(&worker, tx, duty, now)?;
+            }
+            Ok::<_, Error>(overdue)
+        })
+        .await?;
+    for duty in &newly_overdue {
+        tracing::error!(duty = %duty.id, deadline = %duty.deadline, "a duty is overdue: its permission is closed");
+        let agreement = AgreementId::parse(&duty.subject)?;
+        node.data.stop_agreement(&agreement, &Refusal::new(&super::uses::DUTY_OVERDUE, duty.kind.as_str()));
+    }
+    let ready = node.store.read(move |store| store.duties_ready(now, BATCH).map_err(Error::from)).await?;
+    for duty in ready {
+        perform(node, duty).await?;
+    }
+    Ok(())
+}
+
+async fn perform(node: &Arc<Node>, duty: Duty) -> Result<(), Error> {
+    let id = duty.id.clone();
+    node.store.write(move |tx| tx.duty_start(&id).map(drop).map_err(Error::from)).await?;
+    let agreement = AgreementId::parse(&duty.subject)?;
+    let outcome = holdings::destroy(node, &agreement, "duty to delete").await;
+    let now = node.now();
+    let id = duty.id;
+    match outcome {
+        Ok(holding) => {
+            let evidence = format!("manifest {} destroyed {}", holding.manifest, holding.destroyed.unwrap_or_default());
+            node.store
+                .write(move |tx| {
+                    tx.duty_finish(&id, evidence.as_bytes(), now)?;
+                    let fields = [("agreement", agreement.to_string()), ("duty", id), ("evidence", evidence)];
+                    records::append_fields(tx, "duty-done", now, fields)
+                })
+                .await
+        }
+        Err(error) => {
+            tracing::error!(duty = %id, %error, "a duty failed; it is tried again");
+            let note: String = error.to_string().chars().take(MAX_NOTE_CHARS).collect();
+            let again = now.plus_millis(RETRY_MS);
+            node.store.write(move |tx| tx.duty_fail(&id, &note, again).map(drop).map_err(Error::from)).await
+        }
+    }
+}
+
+/// A note of this many characters fits the store's bound in any script.
+const MAX_NOTE_CHARS: usize = store::MAX_NOTE_BYTES / 4;
+
+fn tell_overdue(node: &Node, tx: &Tx<'_>, duty: &Duty, now: UnixMillis) -> Result<(), Error> {
+    let agreement = AgreementId::parse(&duty.subject)?;
+    let Some(holding) = holdings::get(tx, &agreement)? else { return Ok(()) };
+    let fields = [("agreement", agreement.to_string()), ("duty", duty.id.clone()), ("deadline", duty.deadline.to_string())];
+    records::append_fields(tx, "duty-overdue", now, fields)?;
+    let notice = Notice {
+        agreement,
+        what: What::DutyOverdue,
+        reason: duty.kind.clone(),
+        at: now,
+        fields: [("deadline".to_owned(), duty.deadline.to_string())].into(),
+    };
+    notices::push(node, tx, &ParticipantId::parse(&holding.assigner)?, &notice)?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The data plane in this connector: what it pulls, holds and lets be used, and how all of it is stopped.
+
+pub mod duties;
+pub mod holdings;
+pub mod keys;
+pub mod provider;
+pub mod pull;
+pub mod uses;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use control_plane::ids::{AgreementId, ParticipantId};
+use control_plane::pids::Role;
+use control_plane::status::HeldAgreement;
+use control_plane::transfer::TransferProcess;
+use control_plane::{Refusal, UnixMillis};
+use data_plane::{
+    HttpHost, Manifest, ObjectState, SealedStore, SourceSettings, Sources, StopHandle, StopSignal, stop_pair,
+};
+use store::Store;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::{Config, Host, HttpSource};
+use crate::error::Error;
+use crate::node::Node;
+use keys::Keys;
+
+impl data_plane::Clock for Clock {
+    fn now(&self) -> UnixMillis {
+        Self::now(self)
+    }
+}
+
+/// Where bytes come from, where sealed copies lie, and what is running.
+pub struct Data {
+    /// Configured places that published data is read from.
+    pub sources: Sources,
+    /// Sealed copies.
+    pub sealed: SealedStore,
+    /// The key-encryption key.
+    pub keys: Keys,
+    /// Places for pulls, both directions together.
+    pub pulls: Arc<Semaphore>,
+    /// Places for use sessions.
+    pub sessions: Arc<Semaphore>,
+    running: Mutex<Running>,
+    workers: Mutex<BTreeSet<String>>,
+}
+
+/// Streams and sessions that can be stopped from outside.
+#[derive(Default)]
+struct Running {
+    next: u64,
+    flows: HashMap<u64, Flow>,
+}
+
+/// What a running stream or session belongs to.
+#[derive(Clone, Debug)]
+pub struct FlowOf {
+    /// Our name of its transfer; `None` for a use session.
+    pub transfer: Option<String>,
+    /// Its agreement.
+    pub agreement: AgreementId,
+    /// The other party of the agreement.
+    pub peer: ParticipantId,
+}
+
+struct Flow {
+    of: FlowOf,
+    handle: StopHandle,
+}
+
+/// Takes a flow off the list when it ends.
+pub struct Registered {
+    node: Arc<Node>,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.node.data.running().flows.remove(&self.number);
+    }
+}
+
+impl Data {
+    /// Opens sources, sealed copies and keys; removes what a crash left without a row.
+    pub async fn open(config: &Config, store: &Store) -> Result<Self, Error> {
+        let sources = Sources::open(&source_settings(config)?, &config.data).map_err(Error::ours)?;
+        let sealed = SealedStore::open(&config.data.join("sealed")).map_err(Error::ours)?;
+        let keys = Keys::open(&config.data.join("keys"), store).await?;
+        let records = store.read(holdings::all_objects).await?;
+        let swept = sealed.sweep(&records).map_err(Error::ours)?;
+        if swept > 0 {
+            tracing::info!(files = swept, "removed sealed files that no row names");
+        }
+        Ok(Self {
+            sources,
+            sealed,
+            keys,
+            pulls: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
+            sessions: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
+            running: Mutex::default(),
+            workers: Mutex::default(),
+        })
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the streams of a transfer.
+    pub fn stop_transfer(&self, pid: &str, reason: &Refusal) {
+        self.stop(reason, |of| of.transfer.as_deref() == Some(pid));
+    }
+
+    /// Stops everything that runs with a participant.
+    pub fn stop_peer(&self, peer: &ParticipantId, reason: &Refusal) {
+        self.stop(reason, |of| of.peer == *peer);
+    }
+
+    /// Stops everything that runs under an agreement, unless it may be acted on.
+    pub fn agreement_changed(&self, held: &HeldAgreement) {
+        if let Err(reason) = held.status.require_active() {
+            let id = held.signed.agreement().id();
+            self.stop(&reason, |of| of.agreement == *id);
+        }
+    }
+
+    /// Stops everything under an agreement.
+    pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
+        self.stop(reason, |of| of.agreement == *agreement);
+    }
+
+    fn stop(&self, reason: &Refusal, which: impl Fn(&FlowOf) -> bool) {
+        for flow in self.running().flows.values().filter(|flow| which(&flow.of)) {
+            flow.handle.stop(reason.clone());
+        }
+    }
+
+    /// Marks a transfer as worked on; `false` if somebody already does.
+    fn take_work(&self, pid: &str) -> bool {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.to_owned())
+    }
+
+    fn leave_work(&self, pid: &str) {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(pid);
+    }
+}
+
+/// Puts a stream or session on the list of what can be stopped; do this before looking at what permits it.
+pub fn register(node: &Arc<Node>, of: FlowOf) -> (Registered, StopSignal) {
+    let (handle, signal) = stop_pair();
+    let mut running = node.data.running();
+    let number = running.next;
+    running.next = number.wrapping_add(1);
+    running.flows.insert(number, Flow { of, handle });
+    (Registered { node: node.clone(), number }, signal)
+}
+
+fn source_settings(config: &Config) -> Result<SourceSettings, Error> {
+    let mut roots_pem = String::new();
+    for source in &config.sources.http {
+        if let Some(file) = &source.roots {
+            roots_pem.push_str(&std::fs::read_to_string(file).map_err(Error::ours)?);
+        }
+    }
+    Ok(SourceSettings {
+        roots: config.sources.roots.values().cloned().collect(),
+        http: config
+            .sources
+            .http
+            .iter()
+            .map(|source| HttpHost {
+                host: source.address.host.to_string(),
+                port: source.address.port,
+                // Without roots of its own a host can only be reached in the clear.
+                plain: source.roots.is_none(),
+                addresses: private_addresses(source),
+            })
+            .collect(),
+        http_roots_pem: roots_pem.into_bytes(),
+    })
+}
+
+/// The addresses of a host that may be private: those it has now; a name that moves needs a restart.
+fn private_addresses(source: &HttpSource) -> Vec<IpAddr> {
+    if !source.private_addresses {
+        return Vec::new();
+    }
+    match &source.address.host {
+        Host::Ip(address) => vec![*address],
+        Host::Name(name) => (name.as_str(), source.address.port)
+            .to_socket_addrs()
+            .map(|found| found.map(|address| address.ip()).collect())
+            .unwrap_or_default(),
+    }
+}
+
+/// How far a transfer has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Plaintext bytes that are held durably.
+    pub bytes_done: u64,
+    /// Plaintext bytes in all; 0 while the manifest is not known.
+    pub bytes_total: u64,
+    /// Objects held whole.
+    pub objects_done: u32,
+    /// Objects in all.
+    pub objects_total: u32,
+    /// The manifest's digest.
+    pub manifest_digest: String,
+}
+
+/// How far a transfer has come, on whichever side.
+pub async fn progress(node: &Arc<Node>, process: &TransferProcess) -> Result<Progress, Error> {
+    let (role, pid) = (process.role(), process.pids().ours().to_owned());
+    let agreement = process.agreement_id().clone();
+    let manifest = node
+        .store
+        .read(move |store| match role {
+            Role::Provider => Ok::<_, Error>((provider::pinned(store, &pid)?.map(|p| p.manifest().clone()), Vec::new())),
+            Role::Consumer => Ok((holdings::manifest(store, &agreement)?, holdings::objects(store, &agreement)?)),
+        })
+        .await?;
+    let (Some(manifest), objects) = manifest else { return Ok(Progress::default()) };
+    let mut progress = totals(&manifest);
+    for object in &objects {
+        progress.bytes_done = progress.bytes_done.saturating_add(object.durable());
+        if object.state() == ObjectState::Complete {
+            progress.objects_done = progress.objects_done.saturating_add(1);
+        }
+    }
+    if role == Role::Provider && process.state_name() == control_plane::transfer::StateName::Completed {
+        progress.bytes_done = progress.bytes_total;
+        progress.objects_done = progress.objects_total;
+    }
+    Ok(progress)
+}
+
+fn totals(manifest: &Manifest) -> Progress {
+    Progress {
+        bytes_total: manifest.total_bytes(),
+        objects_total: u32::try_from(manifest.objects().len()).unwrap_or(u32::MAX),
+        manifest_digest: manifest.digest().to_string(),
+        ..Progress::default()
+    }
+}

@@ -1,0 +1,339 @@
+//! Use sessions: the decision, the counter and the record are durable before the first byte is released.
+
+use std::sync::{Arc, OnceLock};
+
+use control_plane::ids::AgreementId;
+use control_plane::status::HeldAgreement;
+use control_plane::{Refusal, UnixMillis};
+use data_plane::{SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use identity::Typ;
+use policy::{Facts, Policy, Source, Value};
+use serde::Serialize;
+use store::{Collection, Expect, Snapshot, Tx, crash_point};
+
+use super::holdings::{self, Holding};
+use super::duties;
+use crate::driver::records;
+use crate::driver::transfers::AGREEMENT_NOT_FOUND;
+use crate::error::Error;
+use crate::node::Node;
+use crate::policies::facts_about;
+
+control_plane::refusal_codes! {
+    DUTY_OVERDUE = "use/duty-overdue", Policy,
+        "a duty of this agreement is overdue, which closes its permission",
+        "此協議有逾期未履行的義務，其許可因此關閉", "该协议有逾期未履行的义务，其许可因此关闭",
+        clause "usage control: duties are rows with a state", next "`fairlead holdings show AGREEMENT` names the duty";
+    RESTORED = "use/restored-backup", Unavailable,
+        "this state was restored from a backup and its counts are not confirmed yet",
+        "此狀態由備份還原，使用次數尚未獲確認", "此状态由备份恢复，使用次数尚未获确认",
+        clause "foundations: a restored backup gives nothing back", next "let the connector reach the provider, which confirms what it knows";
+}
+
+/// The use that a person or program asks for, with what is known about it.
+#[derive(Clone)]
+struct Asked {
+    held: HeldAgreement,
+    holding: Holding,
+    policy: Arc<Policy>,
+    spent: u64,
+}
+
+/// Decides and accounts for one session.
+pub struct SessionPort {
+    node: Arc<Node>,
+    /// What the session was granted on; the same facts, but for the time, decide while it lasts.
+    granted: OnceLock<Asked>,
+}
+
+impl SessionPort {
+    /// For one session.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, granted: OnceLock::new() }
+    }
+
+    async fn open_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
+        let now = self.node.clock.trusted_now()?;
+        let (node, request, session) = (self.node.clone(), question.request().clone(), question.session().clone());
+        let opened = self.node.store.write(move |tx| {
+            let asked = asked(&node, tx, &request.agreement)?;
+            match decide(&node, &asked, &request, now) {
+                Ok(until) => {
+                    account(&node, tx, &asked, &request, &session, until, now)?;
+                    Ok::<_, Error>(Ok((asked, until)))
+                }
+                // A refused use is recorded too; nothing is counted.
+                Err(refusal) => {
+                    record_refusal(tx, &request, &refusal, now)?;
+                    Ok(Err(refusal))
+                }
+            }
+        });
+        let (asked, until) = opened.await.map_err(Error::into_refusal)??;
+        crash_point("use-counted");
+        // `open` is called once for each session; a second value would be the same.
+        drop(self.granted.set(asked));
+        Ok(question.permit(until))
+    }
+
+    fn recheck_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
+        let now = self.node.clock.trusted_now()?;
+        let asked = self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
+        let until = decide(&self.node, asked, question.request(), now)?;
+        Ok(question.permit(until))
+    }
+
+    async fn close_session(&self, receipt: UseReceipt) -> Result<(), Refusal> {
+        let payload = receipt_payload(&receipt)?;
+        let signer = self.node.identity.signer();
+        let signed = signer.sign(Typ::Receipt, &payload, receipt.closed, None).map_err(Error::from)?;
+        let closed = self.node.store.write(move |tx| {
+            let session = receipt.session.to_string();
+            tx.put(Collection::Receipts, &session, signed.as_bytes(), Expect::Any)?;
+            let end = match &receipt.end {
+                SessionEnd::Closed => "closed",
+                SessionEnd::Refused(refusal) => refusal.code.code,
+            };
+            let fields = [
+                ("agreement", receipt.request.agreement.to_string()),
+                ("session", session),
+                ("bytes", receipt.bytes_released.to_string()),
+                ("end", end.to_owned()),
+            ];
+            records::append_fields(tx, "use-closed", receipt.closed, fields)
+        });
+        closed.await.map_err(|error: Error| error.into_refusal())
+    }
+}
+
+impl UsePort for SessionPort {
+    fn open(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>> {
+        self.open_session(question).boxed()
+    }
+
+    fn recheck(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>> {
+        std::future::ready(self.recheck_session(question)).boxed()
+    }
+
+    fn closed(&self, receipt: UseReceipt) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.close_session(receipt).boxed()
+    }
+}
+
+/// What is held and agreed, as the store has it.
+fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, Error> {
+    let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
+    held.status.require_active()?;
+    let holding = records::found(holdings::get(store, id)?, &holdings::NO_HOLDING, id.as_str())?;
+    if holding.is_destroyed() {
+        return Err(Refusal::new(&holdings::DESTROYED, id.as_str()).into());
+    }
+    for duty in store.duties_of(id.as_str(), None, store::MAX_PAGE)? {
+        if duty.overdue_since.is_some() && duty.done_at.is_none() {
+            return Err(Refusal::new(&DUTY_OVERDUE, duty.kind).into());
+        }
+    }
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    let spent = store.counter(&holdings::uses_counter(id))?;
+    if unconfirmed(store, id)? {
+        return Err(Refusal::new(&RESTORED, id.as_str()).into());
+    }
+    Ok(Asked { held, holding, policy, spent })
+}
+
+/// After a restore, an agreement stays closed until its provider was reached again.
+fn unconfirmed(store: &Snapshot<'_>, id: &AgreementId) -> Result<bool, Error> {
+    Ok(store.get(Collection::Local, &unconfirmed_key(id))?.is_some())
+}
+
+/// The row that closes an agreement after a restore.
+pub fn unconfirmed_key(id: &AgreementId) -> String {
+    format!("unconfirmed {id}")
+}
+
+/// The policy's answer; `Some` instant at which it may change.
+fn decide(
+    node: &Node,
+    asked: &Asked,
+    request: &UseRequest,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, Refusal> {
+    asked.held.status.require_active()?;
+    let agreement = asked.held.signed.agreement();
+    let facts = facts(node, asked, request, now);
+    let question = policy::Request {
+        action: &request.action,
+        target: agreement.target().as_str(),
+        assignee: node.us.as_str(),
+        stage: policy::Stage::Use,
+    };
+    let decision = asked.policy.decide(&question, &facts);
+    match decision.refusal() {
+        Some(refusal) => Err(refusal),
+        None => Ok(decision.valid_until),
+    }
+}
+
+fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> Facts {
+    let agreement = asked.held.signed.agreement();
+    let mut facts = facts_about(&node.statement.load().statement, now)
+        .uses_spent(asked.spent)
+        .first_use(asked.holding.first_use().unwrap_or(now))
+        .signed(agreement.timestamp());
+    if let Some(purpose) = &request.purpose {
+        facts = facts.purpose(purpose);
+    }
+    if let Some(recipient) = &request.recipient {
+        facts = facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
+    }
+    facts
+}
+
+/// Counts the use, marks the first one, and records the grant, in the transaction that decided.
+fn account(
+    node: &Arc<Node>,
+    tx: &Tx<'_>,
+    asked: &Asked,
+    request: &UseRequest,
+    session: &SessionId,
+    until: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
+    let mut holding = asked.holding.clone();
+    if holding.first_use.is_none() {
+        holding.first_use = Some(now.to_string());
+        holdings::put(tx, &holding)?;
+        duties::plan(node, tx, &asked.held, &holding, now)?;
+    }
+    let mut fields = request_fields(request);
+    fields.push(("session", session.to_string()));
+    fields.push(("use", asked.spent.saturating_add(1).to_string()));
+    if let Some(until) = until {
+        fields.push(("validUntil", until.to_string()));
+    }
+    records::append_fields(tx, "use-opened", now, fields)
+}
+
+fn record_refusal(tx: &Tx<'_>, request: &UseRequest, refusal: &Refusal, now: UnixMillis) -> Result<(), Error> {
+    let mut fields = request_fields(request);
+    fields.push(("code", refusal.code.code.to_owned()));
+    records::append_fields(tx, "use-refused", now, fields)
+}
+
+fn request_fields(request: &UseRequest) -> Vec<(&'static str, String)> {
+    let mut fields = vec![
+        ("agreement", request.agreement.to_string()),
+        ("actor", request.actor.clone()),
+        ("action", request.action.clone()),
+    ];
+    if let Some(purpose) = &request.purpose {
+        fields.push(("purpose", purpose.clone()));
+    }
+    if let Some(recipient) = &request.recipient {
+        fields.push(("recipient", recipient.clone()));
+    }
+    fields
+}
+
+/// The signed receipt of a session; the durable form.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceiptJson<'a> {
+    version: u32,
+    session: &'a str,
+    agreement: &'a str,
+    actor: &'a str,
+    action: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<&'a str>,
+    objects: Vec<ReceiptObject>,
+    bytes: String,
+    opened: String,
+    closed: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceiptObject {
+    object: String,
+    digest: String,
+    bytes: String,
+}
+
+fn receipt_payload(receipt: &UseReceipt) -> Result<Vec<u8>, Error> {
+    let json = ReceiptJson {
+        version: 1,
+        session: receipt.session.as_str(),
+        agreement: receipt.request.agreement.as_str(),
+        actor: &receipt.request.actor,
+        action: &receipt.request.action,
+        purpose: receipt.request.purpose.as_deref(),
+        objects: receipt
+            .objects
+            .iter()
+            .map(|object| ReceiptObject {
+                object: object.object.to_string(),
+                digest: object.digest.to_string(),
+                bytes: object.bytes_released.to_string(),
+            })
+            .collect(),
+        bytes: receipt.bytes_released.to_string(),
+        opened: receipt.opened.to_string(),
+        closed: receipt.closed.to_string(),
+    };
+    serde_jcs::to_vec(&json).map_err(Error::ours)
+}
+
+/// What a use would be answered now, without using.
+pub async fn explain(
+    node: &Arc<Node>,
+    request: UseRequest,
+    language: policy::Lang,
+) -> Result<policy::Explanation, Error> {
+    let now = node.clock.trusted_now()?;
+    let worker = node.clone();
+    node.store
+        .read(move |store| {
+            let asked = asked(&worker, store, &request.agreement)?;
+            let facts = facts(&worker, &asked, &request, now);
+            let question = policy::Request {
+                action: &request.action,
+                target: &asked.holding.dataset,
+                assignee: worker.us.as_str(),
+                stage: policy::Stage::Use,
+            };
+            Ok(asked.policy.explain(&question, &facts, language))
+        })
+        .await
+}
+
+/// Uses left under a policy that counts: how often the answer would still not be "spent". `None` where it does not
+/// count.
+pub fn uses_left(policy: &Policy, spent: u64, now: UnixMillis) -> Option<u64> {
+    let target = policy.target()?;
+    let assignee = policy.assignee()?;
+    let is_spent = |spent: u64| {
+        let facts = Facts::at(now).uses_spent(spent);
+        let request = policy::Request {
+            action: policy::vocab::action::USE,
+            target,
+            assignee,
+            stage: policy::Stage::Transfer,
+        };
+        policy.decide(&request, &facts).code == Some(&policy::COUNT_SPENT)
+    };
+    /// No policy counts to a billion; one that would is as good as not counting.
+    const BEYOND: u64 = 1 << 30;
+    if !is_spent(BEYOND) {
+        return None;
+    }
+    let (mut left, mut right) = (0, BEYOND);
+    while left < right {
+        let middle = left + (right - left) / 2;
+        if is_spent(spent.saturating_add(middle)) { right = middle } else { left = middle + 1 }
+    }
+    Some(left)
+}

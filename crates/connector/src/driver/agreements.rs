@@ -1,0 +1,136 @@
+//! What happens to an agreement after it was concluded: suspended, resumed, revoked, expired.
+
+use std::sync::Arc;
+
+use control_plane::Refusal;
+use control_plane::cause::Cause;
+use control_plane::ids::AgreementId;
+use control_plane::pids::Role;
+use control_plane::status::{Act, HeldAgreement, StatusChange};
+
+use super::notices::{self, Notice, What};
+use super::transfers::AGREEMENT_NOT_FOUND;
+use super::{records, transfers};
+use crate::error::Error;
+use crate::node::Node;
+
+/// What the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Stop everything under it until resumed.
+    Suspend,
+    /// Lift our own suspension.
+    Resume,
+    /// End it for good.
+    Revoke,
+}
+
+/// Our role in an agreement.
+pub fn role(node: &Node, held: &HeldAgreement) -> Role {
+    if *held.signed.agreement().assigner() == node.us { Role::Provider } else { Role::Consumer }
+}
+
+/// Carries out the operator's change: status, ended transfers, notice to the peer and ledger in one transaction;
+/// streams and sessions stop right after.
+pub async fn change(
+    node: &Arc<Node>,
+    id: AgreementId,
+    change: Change,
+    reason: &str,
+) -> Result<HeldAgreement, Error> {
+    let now = node.now();
+    let (worker, reason) = (node.clone(), reason.to_owned());
+    let (held, ended) = node
+        .store
+        .write(move |tx| {
+            let held = records::found(records::agreement(tx, &id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
+            let role = role(&worker, &held);
+            let act = || Act { cause: Cause::new(what(change).code(), [reason.as_str()]), at: now };
+            let next = held.after(match change {
+                Change::Suspend => StatusChange::Suspend(role, act()),
+                Change::Resume => StatusChange::Resume(role),
+                Change::Revoke => StatusChange::Revoke(role, act()),
+            })?;
+            if next == held {
+                return Ok((held, Vec::new()));
+            }
+            let peer = next.signed.agreement().party(role.other()).clone();
+            let notice = Notice { agreement: id, what: what(change), reason: reason.clone(), at: now, fields: [].into() };
+            notices::push(&worker, tx, &peer, &notice)?;
+            let ended = store_change(tx, &next, &notice, role)?;
+            Ok::<_, Error>((next, ended))
+        })
+        .await?;
+    settle(node, &held, ended);
+    Ok(held)
+}
+
+/// A peer's notice about the status of an agreement; part of the transaction that remembers the notice.
+pub fn changed_by_peer(
+    tx: &store::Tx<'_>,
+    held: &HeldAgreement,
+    peer_role: Role,
+    notice: &Notice,
+) -> Result<(HeldAgreement, Vec<transfers::Stored>), Error> {
+    let act = Act { cause: Cause::new(notice.what.code(), [notice.reason.as_str()]), at: notice.at };
+    let change = match notice.what {
+        What::Suspended => StatusChange::Suspend(peer_role, act),
+        What::Resumed => StatusChange::Resume(peer_role),
+        What::Revoked => StatusChange::Revoke(peer_role, act),
+        What::Deleted | What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
+    };
+    let next = held.after(change)?;
+    if next == *held {
+        return Ok((next, Vec::new()));
+    }
+    let ended = store_change(tx, &next, notice, peer_role)?;
+    Ok((next, ended))
+}
+
+/// Streams and sessions hear of the change; to be called once it is durable.
+pub fn settle(node: &Arc<Node>, held: &HeldAgreement, ended: Vec<transfers::Stored>) {
+    node.data.agreement_changed(held);
+    for stored in ended {
+        transfers::settle(node, stored);
+    }
+}
+
+fn store_change(
+    tx: &store::Tx<'_>,
+    next: &HeldAgreement,
+    notice: &Notice,
+    by: Role,
+) -> Result<Vec<transfers::Stored>, Error> {
+    records::put_agreement(tx, next)?;
+    records::append_fields(
+        tx,
+        "agreement-status",
+        notice.at,
+        [
+            ("agreement", notice.agreement.to_string()),
+            ("status", next.status.name().to_owned()),
+            ("by", by.to_string()),
+            ("reason", notice.reason.clone()),
+        ],
+    )?;
+    let ended = match next.status.require_active() {
+        Ok(()) => Vec::new(),
+        // A suspended agreement may come back, but its transfers start anew: nothing of them is lost, what was
+        // received stays sealed and the next pull resumes behind it.
+        Err(refusal) => transfers::end_all(tx, next, &Cause::of_refusal(&refusal), notice.at)?,
+    };
+    Ok(ended)
+}
+
+const fn what(change: Change) -> What {
+    match change {
+        Change::Suspend => What::Suspended,
+        Change::Resume => What::Resumed,
+        Change::Revoke => What::Revoked,
+    }
+}
+
+/// Refuses unless the agreement may be acted on now.
+pub fn require_active(held: &HeldAgreement) -> Result<(), Refusal> {
+    held.status.require_active()
+}

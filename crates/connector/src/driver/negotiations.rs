@@ -1,0 +1,447 @@
+//! Negotiations: what peers send, what our rules decide at once, what people decide later.
+
+use std::sync::Arc;
+
+use control_plane::agreement::{Agreement, PartySignature, SignedPart};
+use control_plane::cause::Cause;
+use control_plane::durable;
+use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
+use control_plane::negotiation::{
+    Command, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State, StateName, Step,
+    TERMS_ALTERED,
+    UNKNOWN_PROCESS, Undelivered, WaitsFor,
+};
+use control_plane::pids::Role;
+use control_plane::status::HeldAgreement;
+use control_plane::terms::{Offer, Table};
+use control_plane::{Refusal, UnixMillis};
+use identity::{Typ, VerifiedParticipant, jws};
+use store::{Collection, OutboxItem, Snapshot, Tx};
+
+use super::{notices, records};
+use crate::config::{Acceptance, AlteredTerms};
+use crate::error::Error;
+use crate::fresh;
+use crate::node::Node;
+use crate::policies::{PublishedTerms, decide_negotiation, facts_about};
+
+control_plane::refusal_codes! {
+    TOO_MANY_OPEN = "limit/open-negotiations", Limit,
+        "too many negotiations with this participant are under way",
+        "與此參與者進行中的協商過多", "与该参与者进行中的协商过多",
+        clause "limits.open_negotiations_per_peer", next "wait until some have ended";
+    UNKNOWN_NEGOTIATION = "negotiation/not-found", NotFound,
+        "there is no such negotiation", "沒有此協商", "没有该协商",
+        clause "administration", next "`fairlead negotiation list` shows the known ones";
+}
+
+/// The outbox kind of a negotiation message.
+pub const OUTBOX_KIND: &str = "negotiation";
+
+/// The most steps that follow one another in one transaction: received, then at most one decision of ours; the
+/// second is room for a decision that itself leaves one to us.
+const MAX_CHAINED_DECISIONS: usize = 2;
+
+/// What a peer is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The provider's name of the process.
+    pub provider_pid: String,
+    /// The consumer's name of the process.
+    pub consumer_pid: String,
+    /// Its state.
+    pub state: StateName,
+}
+
+impl Answer {
+    /// What a look at this process is answered.
+    pub fn of(negotiation: &Negotiation) -> Self {
+        Self {
+            provider_pid: negotiation.pids().provider().map(ToString::to_string).unwrap_or_default(),
+            consumer_pid: negotiation.pids().consumer().map(ToString::to_string).unwrap_or_default(),
+            state: negotiation.state_name(),
+        }
+    }
+}
+
+/// Takes a peer's message for our `role`; answers when everything that follows at once is durable.
+pub async fn receive(
+    node: &Arc<Node>,
+    peer: &VerifiedParticipant,
+    role: Role,
+    message: Message,
+) -> Result<Answer, Error> {
+    let driver = Driver::for_message(node, peer, &message)?;
+    let peer = peer.id().clone();
+    node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await
+}
+
+/// Asks the dataset's provider for an agreement on `offer`.
+pub async fn open(node: &Arc<Node>, counterparty: ParticipantId, offer: Offer) -> Result<Negotiation, Error> {
+    let driver = Driver::new(node, &offer, None)?;
+    let pid = ConsumerPid::parse(&fresh::urn())?;
+    let opening = Opening {
+        us: node.us.clone(),
+        counterparty,
+        offer,
+        callback: callback(&node.us)?,
+        message_id: fresh::message_id()?,
+    };
+    node.store
+        .write(move |tx| {
+            let step = Negotiation::open_as_consumer(opening, pid, &driver.terms, driver.now)?;
+            driver.apply(tx, step)
+        })
+        .await
+}
+
+/// What a person decides about a negotiation that waits for us.
+#[derive(Clone, Debug)]
+pub enum ByHand {
+    /// Accept what is on the table, altered terms included.
+    Accept,
+    /// Put other terms on the table.
+    Counter(Offer),
+    /// End it.
+    Terminate(String),
+}
+
+/// Carries out a person's decision.
+pub async fn decide(node: &Arc<Node>, pid: &str, decision: ByHand) -> Result<Negotiation, Error> {
+    let known = get(node, pid).await?;
+    // The statement of the counterparty as last seen tells what a policy may need to know about it.
+    let statement = crate::peers::latest_statement(node, known.counterparty()).await?;
+    let driver = match known.table() {
+        Some(table) => Driver::new(node, &table.offer, statement)?,
+        None => Driver::without_offer(node)?,
+    };
+    let pid = pid.to_owned();
+    node.store
+        .write(move |tx| {
+            let negotiation =
+                records::found(records::negotiation(tx, &pid)?, &UNKNOWN_NEGOTIATION, &pid)?;
+            let command = match decision {
+                ByHand::Counter(offer) => Command::Counter(offer),
+                ByHand::Terminate(reason) => {
+                    Command::Terminate(Cause::new("negotiation/terminated", [reason.as_str()]))
+                }
+                ByHand::Accept => driver.accepted_by_hand(&negotiation)?,
+            };
+            let step = negotiation.command(command, fresh::message_id()?, &driver.terms, driver.now)?;
+            driver.apply(tx, step)
+        })
+        .await
+}
+
+/// The negotiation under our own name of it.
+pub async fn get(node: &Arc<Node>, pid: &str) -> Result<Negotiation, Error> {
+    let key = pid.to_owned();
+    let found = node.store.read(move |store| records::negotiation(store, &key)).await?;
+    Ok(records::found(found, &UNKNOWN_NEGOTIATION, pid)?)
+}
+
+/// The peer answered a message of ours with its own names of the process.
+pub async fn acknowledged(
+    node: &Arc<Node>,
+    entry_id: String,
+    pid: String,
+    provider_pid: ProviderPid,
+    consumer_pid: ConsumerPid,
+) -> Result<(), Error> {
+    let driver = Driver::without_offer(node)?;
+    node.store
+        .write(move |tx| {
+            if let Some(negotiation) = records::negotiation(tx, &pid)? {
+                let message_id = MessageId::parse(&entry_id)?;
+                let step = match negotiation.acknowledged(&message_id, &provider_pid, &consumer_pid) {
+                    Ok(step) => step,
+                    // Another process was acknowledged: the two sides do not mean the same.
+                    Err(refusal) => {
+                        let why = Undelivered::Refused(Cause::of_refusal(&refusal));
+                        negotiation.undelivered(&message_id, &why, fresh::message_id()?, driver.now)
+                    }
+                };
+                driver.apply(tx, step)?;
+            }
+            tx.outbox_done(&entry_id)?;
+            Ok(())
+        })
+        .await
+}
+
+/// A message of ours will not arrive.
+pub async fn undelivered(
+    node: &Arc<Node>,
+    entry_id: String,
+    pid: String,
+    why: Undelivered,
+) -> Result<(), Error> {
+    let driver = Driver::without_offer(node)?;
+    node.store
+        .write(move |tx| {
+            if let Some(negotiation) = records::negotiation(tx, &pid)? {
+                let message_id = MessageId::parse(&entry_id)?;
+                driver.apply(tx, negotiation.undelivered(&message_id, &why, fresh::message_id()?, driver.now))?;
+            }
+            tx.outbox_done(&entry_id)?;
+            Ok(())
+        })
+        .await
+}
+
+/// Where peers of our data space reach us: the name that their connectors dial by statement or settings.
+pub fn callback(us: &ParticipantId) -> Result<CallbackAddress, Refusal> {
+    CallbackAddress::parse(&format!("grpcs:{us}"))
+}
+
+/// What one transaction needs besides the store: everything is fetched before it begins.
+struct Driver {
+    node: Arc<Node>,
+    terms: PublishedTerms,
+    /// What the counterparty's statement says, where rules ask for it.
+    statement: Option<identity::Statement>,
+    now: UnixMillis,
+}
+
+impl Driver {
+    fn for_message(node: &Arc<Node>, peer: &VerifiedParticipant, message: &Message) -> Result<Self, Error> {
+        let offer = match message {
+            Message::Request(request) => Some(&request.offer),
+            Message::Offer(offer) => Some(&offer.offer),
+            Message::Agreement(_) | Message::Verification(_) | Message::Event(_) | Message::Termination(_) => None,
+        };
+        match offer {
+            Some(offer) => Self::new(node, offer, Some(peer.statement().clone())),
+            None => Ok(Self { statement: Some(peer.statement().clone()), ..Self::without_offer(node)? }),
+        }
+    }
+
+    fn new(node: &Arc<Node>, offer: &Offer, statement: Option<identity::Statement>) -> Result<Self, Error> {
+        let now = node.now();
+        let published = node.catalogue.offers(offer.target(), now)?;
+        let terms = PublishedTerms::new(node.policies.clone(), published)?;
+        Ok(Self { node: node.clone(), terms, statement, now })
+    }
+
+    fn without_offer(node: &Arc<Node>) -> Result<Self, Error> {
+        let terms = PublishedTerms::new(node.policies.clone(), [])?;
+        Ok(Self { node: node.clone(), terms, statement: None, now: node.now() })
+    }
+
+    fn receive(&self, tx: &Tx<'_>, peer: &ParticipantId, role: Role, message: &Message) -> Result<Answer, Error> {
+        let (ours, theirs) = match role {
+            Role::Provider => (
+                message.provider_pid().map(ProviderPid::as_str),
+                message.consumer_pid().map(ConsumerPid::as_str),
+            ),
+            Role::Consumer => (
+                message.consumer_pid().map(ConsumerPid::as_str),
+                message.provider_pid().map(ProviderPid::as_str),
+            ),
+        };
+        let known = match (ours, theirs) {
+            (Some(ours), _) => records::negotiation(tx, ours)?,
+            (None, Some(theirs)) => records::negotiation_of_peer(tx, peer, theirs)?,
+            (None, None) => None,
+        };
+        let known = known.filter(|negotiation| negotiation.role() == role);
+        let signature = match &known {
+            Some(negotiation) => self.verified_signature(negotiation, message)?,
+            None => None,
+        };
+        let received = Received { sender: peer, message, signature: signature.as_ref() };
+        let step = match known {
+            Some(negotiation) => negotiation.receive(&received, &self.terms, self.now)?,
+            None if message.opens() => {
+                self.require_room(tx, peer)?;
+                Negotiation::opened_by_peer(&received, &fresh::urn(), &self.node.us, &self.terms, self.now)?
+            }
+            None => {
+                let name = ours.or(theirs).unwrap_or_default();
+                return Err(Refusal::new(&UNKNOWN_PROCESS, format!("`{name}`")).into());
+            }
+        };
+        if step.repeat {
+            return Ok(Answer::of(&step.next));
+        }
+        let step = self.decided_by_rule(step)?;
+        Ok(Answer::of(&self.apply(tx, step)?))
+    }
+
+    fn require_room(&self, store: &Snapshot<'_>, peer: &ParticipantId) -> Result<(), Error> {
+        let allowed = self.node.config.load().limits.open_negotiations_per_peer as usize;
+        let limit = allowed.min(store::MAX_PAGE - 1) + 1;
+        let open = store.find(Collection::Negotiations, records::OPEN_WITH, peer.as_str(), None, limit)?;
+        if open.len() >= limit {
+            return Err(Refusal::new(&TOO_MANY_OPEN, format!("{allowed} with `{peer}`")).into());
+        }
+        Ok(())
+    }
+
+    /// The signature that an agreement or verification message carries, checked against its sender's certificate.
+    fn verified_signature(
+        &self,
+        negotiation: &Negotiation,
+        message: &Message,
+    ) -> Result<Option<PartySignature>, Error> {
+        let (jws, agreement) = match message {
+            Message::Agreement(message) => (&message.assigner_signature, &message.agreement),
+            Message::Verification(message) => match negotiation.state() {
+                State::Agreed { part, .. } => {
+                    (&message.assignee_signature, part.agreement())
+                }
+                // The machine answers a repeat, and refuses the message in any other state, without looking at it.
+                _ => return Ok(None),
+            },
+            Message::Request(_) | Message::Offer(_) | Message::Event(_) | Message::Termination(_) => return Ok(None),
+        };
+        jws::verify(jws, Typ::Agreement, &self.node.certificates, self.now)?;
+        Ok(Some(PartySignature::verified(jws, agreement)?))
+    }
+
+    /// Adds what our rules decide at once; leaves to people what they leave.
+    fn decided_by_rule(&self, mut step: Step) -> Result<Step, Error> {
+        for _ in 0..MAX_CHAINED_DECISIONS {
+            let Some(decision) = step.decision() else { return Ok(step) };
+            let Some(command) = self.rule(&step.next, decision)? else { return Ok(step) };
+            let message_id = fresh::message_id()?;
+            step = step.then(|negotiation| negotiation.command(command, message_id, &self.terms, self.now))?;
+        }
+        Ok(step)
+    }
+
+    /// What the rules say; `None` leaves the decision to a person.
+    fn rule(&self, negotiation: &Negotiation, decision: Decision) -> Result<Option<Command>, Error> {
+        let config = self.node.config.load();
+        let answers = config.negotiation.answers(negotiation.dataset(), negotiation.counterparty());
+        Ok(match (decision, negotiation.state()) {
+            (Decision::Request { terms_altered: true }, State::Requested(table)) => match answers.altered {
+                AlteredTerms::Manual => None,
+                AlteredTerms::Counter => Some(Command::Counter(self.published_offer(&table.offer)?)),
+                AlteredTerms::Terminate => {
+                    Some(Command::Terminate(Cause::of_refusal(&Refusal::new(&TERMS_ALTERED, ""))))
+                }
+            },
+            (Decision::Request { terms_altered: false }, State::Requested(table)) => match answers.accept {
+                Acceptance::Manual => None,
+                Acceptance::Automatic => Some(self.agree_or_terminate(negotiation, table)),
+            },
+            // The consumer accepted what we ourselves put on the table.
+            (Decision::Acceptance, State::Accepted(table)) => Some(self.agree_or_terminate(negotiation, table)),
+            (Decision::Verification, _) => Some(Command::Finalize),
+            // A counter-offer is a person's decision, unless it is just what was published.
+            (Decision::Offer { terms_altered: true }, _) => None,
+            (Decision::Offer { terms_altered: false }, _) => Some(Command::Accept { accepts_altered_terms: false }),
+            (Decision::Agreement, State::Agreed { part, .. }) => Some(match self.verify(negotiation, part) {
+                Ok(command) => command,
+                Err(error) => Command::Terminate(Cause::of_refusal(&error.into_refusal())),
+            }),
+            // A decision comes with its state; any other pair is left to a person.
+            (Decision::Request { .. } | Decision::Acceptance | Decision::Agreement, _) => None,
+        })
+    }
+
+    /// What a person's yes means in the state that the negotiation is in.
+    fn accepted_by_hand(&self, negotiation: &Negotiation) -> Result<Command, Error> {
+        let not_ours = || Refusal::new(&NOT_YOUR_STEP, negotiation.state_name().as_str());
+        match (negotiation.waits_for(), negotiation.state()) {
+            (WaitsFor::Us(_), State::Offered(_)) => Ok(Command::Accept { accepts_altered_terms: true }),
+            (WaitsFor::Us(_), State::Requested(table) | State::Accepted(table)) => {
+                self.agree(negotiation, table, true)
+            }
+            (WaitsFor::Us(_), State::Agreed { part, .. }) => self.verify(negotiation, part),
+            (WaitsFor::Us(_), State::Verified { .. }) => Ok(Command::Finalize),
+            (WaitsFor::Us(_), State::Finalized { .. } | State::Terminated { .. })
+            | (WaitsFor::Peer | WaitsFor::Nobody, _) => Err(not_ours().into()),
+        }
+    }
+
+    fn published_offer(&self, offer: &Offer) -> Result<Offer, Error> {
+        let published = self.node.catalogue.offers(offer.target(), self.now)?;
+        let same = published.into_iter().find(|(id, _)| id == offer.id().as_str());
+        let (_, text) = records::found(same, &control_plane::negotiation::UNKNOWN_OFFER, offer.id().as_str())?;
+        Ok(Offer::parse(&text)?)
+    }
+
+    fn agree_or_terminate(&self, negotiation: &Negotiation, table: &Table) -> Command {
+        match self.agree(negotiation, table, false) {
+            Ok(command) => command,
+            Err(error) => {
+                let refusal = error.into_refusal();
+                tracing::info!(negotiation = negotiation.pids().ours(), code = refusal.code.code, detail = %refusal.detail, "not agreed");
+                Command::Terminate(Cause::of_refusal(&refusal))
+            }
+        }
+    }
+
+    /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
+    fn agree(&self, negotiation: &Negotiation, table: &Table, accepts_altered_terms: bool) -> Result<Command, Error> {
+        let policy = self.node.policies.compiled(table.offer.text())?;
+        let facts = match &self.statement {
+            Some(statement) => facts_about(statement, self.now),
+            None => policy::Facts::at(self.now),
+        };
+        let assignee = negotiation.counterparty();
+        decide_negotiation(&policy, assignee, table.offer.target().as_str(), &facts)?;
+        let text = policy.agreement_text(fresh::agreement_id()?.as_str(), assignee.as_str(), self.now)?;
+        let agreement = Agreement::parse(&text)?;
+        let signature = self.sign(negotiation, &agreement)?;
+        Ok(Command::Agree { part: SignedPart::new(agreement, signature)?, accepts_altered_terms })
+    }
+
+    /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.
+    fn verify(&self, negotiation: &Negotiation, part: &SignedPart) -> Result<Command, Error> {
+        self.node.policies.compiled(part.agreement().text())?;
+        Ok(Command::Verify(self.sign(negotiation, part.agreement())?))
+    }
+
+    fn sign(&self, negotiation: &Negotiation, agreement: &Agreement) -> Result<PartySignature, Error> {
+        let annex = negotiation.annex()?;
+        let annex = identity::Digest::parse(annex.digest().as_str())
+            .ok_or_else(|| Error::ours("an annex digest does not read back"))?;
+        let signer = self.node.identity.signer();
+        let jws = signer.sign(Typ::Agreement, agreement.text().as_bytes(), self.now, Some(annex))?;
+        Ok(PartySignature::verified(&jws, agreement)?)
+    }
+
+    /// Stores the step: next state, outbox, agreement and ledger together.
+    fn apply(&self, tx: &Tx<'_>, step: Step) -> Result<Negotiation, Error> {
+        if step.repeat {
+            return Ok(step.next);
+        }
+        records::put_negotiation(tx, &step.next)?;
+        for effect in step.effects {
+            match effect {
+                Effect::Send(message) => push(tx, &step.next, &message, self.now)?,
+                Effect::Record(record) => records::append(tx, &record)?,
+                Effect::AgreementFinal(signed) => records::put_new_agreement(tx, *signed)?,
+                Effect::AgreementDisputed { signed, cause } => {
+                    let id = signed.agreement().id().clone();
+                    records::put_new_agreement(tx, *signed)?;
+                    if let Some(held) = records::agreement(tx, &id)? {
+                        let change = notices::revocation(step.next.role(), cause, self.now);
+                        let revoked: HeldAgreement = held.after(change)?;
+                        records::put_agreement(tx, &revoked)?;
+                    }
+                }
+                // By rule it was decided above; by hand it is read from the stored state.
+                Effect::Decide(_) => {}
+            }
+        }
+        Ok(step.next)
+    }
+}
+
+fn push(tx: &Tx<'_>, negotiation: &Negotiation, message: &Message, now: UnixMillis) -> Result<(), Error> {
+    let body = durable::encode_negotiation_message(message)
+        .map_err(|cause| Error::damaged(message.id().as_str(), cause))?;
+    tx.outbox_push(&OutboxItem {
+        id: message.id().as_str(),
+        lane: negotiation.pids().ours(),
+        destination: negotiation.counterparty().as_str(),
+        kind: OUTBOX_KIND,
+        body: &body,
+        due: now,
+    })?;
+    Ok(())
+}

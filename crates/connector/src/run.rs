@@ -1,0 +1,303 @@
+//! Runs one participant: opens what it is made of, starts its services and tasks, drains and ends.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use control_plane::pids::Role;
+use control_plane::{Refusal, UnixMillis};
+use identity::{KnownSequences, RememberedCertificates, StoredIdentity};
+use policy::Profiles;
+use proto::admin::admin_service_server::AdminServiceServer;
+use proto::catalogue::replication_service_server::ReplicationServiceServer;
+use proto::data::data_service_server::DataServiceServer;
+use proto::dsp::catalog_service_server::CatalogServiceServer;
+use proto::dsp::negotiation_consumer_service_server::NegotiationConsumerServiceServer;
+use proto::dsp::negotiation_provider_service_server::NegotiationProviderServiceServer;
+use proto::dsp::transfer_consumer_service_server::TransferConsumerServiceServer;
+use proto::dsp::transfer_provider_service_server::TransferProviderServiceServer;
+use proto::dsp::version_service_server::VersionServiceServer;
+use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::notice::notice_service_server::NoticeServiceServer;
+use store::{Options, Store};
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::admin::Administration;
+use crate::catalogue::{Catalogue, service as catalogue_service};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data::{Data, provider};
+use crate::driver::outbox;
+use crate::error::Error;
+use crate::grpc::dsp::{As, Versions};
+use crate::grpc::identity::Exchange;
+use crate::grpc::notice::Notices;
+use crate::node::Node;
+use crate::policies::Policies;
+use crate::transport::dialer::{Links, data_frame_bytes};
+use crate::transport::{Connections, listener};
+use crate::{ADMIN_SOCKET, catalogue, data, peers, telemetry, trust};
+
+control_plane::refusal_codes! {
+    NOT_ENROLLED = "identity/not-enrolled", State,
+        "this connector has no identity yet", "此連接器尚未取得身分", "此连接器尚未取得身份",
+        clause "foundations: identity", next "ask the authority for a token, then `fairlead enrol --config FILE --token-file FILE`";
+    OTHER_IDENTITY = "identity/other-participant-stored", State,
+        "the stored identity is another participant's than the settings name",
+        "已儲存的身分與設定所列參與者不同", "已存储的身份与配置所列参与者不同",
+        clause "foundations: identity", next "use the data directory of this participant, or correct `participant` in the settings";
+    CANNOT_LISTEN = "connector/cannot-listen", Unavailable,
+        "an address cannot be listened on", "無法在位址上監聽", "无法在地址上监听",
+        clause "foundations: ports", next "free the port or change it under [listeners]";
+}
+
+/// The identity's name in the data directory.
+pub const IDENTITY_FILE: &str = "keys/identity.json";
+
+/// A running participant.
+pub struct Running {
+    /// What its services share.
+    pub node: Arc<Node>,
+    /// Where peers connect, as bound.
+    pub peers: SocketAddr,
+    /// Health and metrics, as bound.
+    pub health: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+/// Opens the state and the identity, and starts every service.
+pub async fn start(config: Config, settings: Option<PathBuf>) -> Result<Running, Error> {
+    let store = Store::open(&config.data, Options::default())?;
+    let node = open_node(config, settings, store).await?;
+    let mut tasks = JoinSet::new();
+
+    let config = node.config.load_full();
+    let peers = listen(config.listeners.peers).await?;
+    let peers_address = peers.local_addr().map_err(Error::ours)?;
+    serve_peers(&node, peers, &mut tasks);
+    serve_admin(&node, &mut tasks)?;
+    let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
+
+    tasks.spawn(outbox::run(node.clone()));
+    tasks.spawn(catalogue::replication::run(node.clone()));
+    tasks.spawn(trust::run(node.clone()));
+    tasks.spawn(data::duties::run(node.clone()));
+    data::pull::resume_all(&node).await?;
+    node.bound.store(Some(Arc::new((peers_address, health))));
+    tracing::info!(participant = %node.us, peers = %peers_address, health = %health, "ready");
+    Ok(Running { node, peers: peers_address, health, tasks })
+}
+
+impl Running {
+    /// Waits for SIGTERM or SIGINT, reloading on SIGHUP, then drains.
+    pub async fn until_stopped(mut self) -> Result<(), Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangup = signal(SignalKind::hangup()).map_err(Error::ours)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::ours)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::ours)?;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => reload(&self.node).await,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = self.node.stop.cancelled() => break,
+            }
+        }
+        self.drain().await
+    }
+
+    /// Lets running calls end for as long as the settings allow, then closes the store.
+    pub async fn drain(&mut self) -> Result<(), Error> {
+        let allowed = self.node.config.load().limits.drain;
+        tracing::info!(?allowed, "draining");
+        self.node.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(allowed, ended).await.is_err() {
+            tracing::warn!("some calls did not end in time; their processes go on at the next start");
+            self.tasks.abort_all();
+        }
+        for connection in self.node.connections.open() {
+            connection.close();
+        }
+        let store = self.node.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await.map_err(Error::ours)??;
+        drop(std::fs::remove_file(self.node.config.load().data.join(ADMIN_SOCKET)));
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Reads settings, certificate and lists again; what cannot change while running is named in the log.
+pub async fn reload(node: &Arc<Node>) {
+    if let Some(path) = &node.settings {
+        match Config::load(path) {
+            Ok(changed) => {
+                for path in node.config.load().needs_restart(&changed) {
+                    tracing::warn!(setting = path, "takes effect at the next start");
+                }
+                node.config.store(Arc::new(changed));
+            }
+            Err(problems) => tracing::error!(%problems, "settings not reloaded: the old ones stay"),
+        }
+    }
+    if let Err(error) = trust::reload(node).await {
+        tracing::error!(%error, "certificate and lists not reloaded: the old ones stay");
+    }
+}
+
+async fn open_node(config: Config, settings: Option<PathBuf>, store: Store) -> Result<Arc<Node>, Error> {
+    let file = config.data.join(IDENTITY_FILE);
+    let stored = StoredIdentity::load(&file)?
+        .ok_or_else(|| Refusal::new(&NOT_ENROLLED, file.display().to_string()))?;
+    let (recorded, certificates, sequences, suspended) = store
+        .read(|store| {
+            Ok::<_, Error>((
+                trust::last_recorded(store)?,
+                peers::load_certificates(store)?,
+                trust::known_sequences(store)?,
+                peers::suspended_peers(store)?,
+            ))
+        })
+        .await?;
+    let clock = Arc::new(Clock::start(recorded));
+    let now = clock.now();
+    let statement = trust::own_statement(stored.statement.clone())?;
+    let identity = {
+        let clock = clock.clone();
+        stored.open(Arc::new(KnownSequences::load(sequences)), Arc::new(move || clock.now()), now)?
+    };
+    if *identity.certificate().participant() != config.participant {
+        let stored = identity.certificate().participant().to_string();
+        return Err(Refusal::new(&OTHER_IDENTITY, format!("stored `{stored}`, settings `{}`", config.participant)).into());
+    }
+    let remembered = RememberedCertificates::default();
+    remembered.remember_own(&identity.certificate());
+    for certificate in &certificates {
+        remembered.remember_own(certificate);
+    }
+    remembered.apply(&identity.trust());
+    let policies = Arc::new(Policies::new(Profiles::shipped()));
+    let catalogue = Catalogue::open(&store, policies.clone()).await?;
+    let data = Data::open(&config, &store).await?;
+    Ok(Arc::new(Node {
+        us: config.participant.clone(),
+        config: ArcSwap::from_pointee(config),
+        settings,
+        store,
+        identity,
+        statement: ArcSwap::from_pointee(statement),
+        certificates: remembered,
+        policies,
+        clock,
+        links: Links::default(),
+        connections: Arc::new(Connections::default()),
+        catalogue,
+        data,
+        suspended: ArcSwap::from_pointee(suspended),
+        refresh_lists: tokio::sync::Notify::new(),
+        bound: arc_swap::ArcSwapOption::empty(),
+        stop: CancellationToken::new(),
+    }))
+}
+
+async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
+    listener::bind(address)
+        .await
+        .map_err(|error| Refusal::new(&CANNOT_LISTEN, format!("{address}: {error}")).into())
+}
+
+fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut JoinSet<()>) {
+    let for_config = node.clone();
+    let on_refused = Arc::new(|remote: SocketAddr, error: &std::io::Error| {
+        let code = identity::classify_io_error(error).map_or("identity/handshake-failed", |code| code.code);
+        tracing::warn!(%remote, code, %error, "refused a TLS handshake");
+        metrics::counter!("fairlead_refusals_total", "code" => code).increment(1);
+    });
+    let accepted = listener::accept(
+        socket,
+        move || for_config.identity.server_config(),
+        node.connections.clone(),
+        on_refused,
+        node.stop.clone(),
+    );
+    let limit = node.config.load().limits.message_bytes as usize;
+    macro_rules! limited {
+        ($server:ident($service:expr)) => {
+            $server::new($service).max_decoding_message_size(limit).max_encoding_message_size(limit)
+        };
+    }
+    let router = Server::builder()
+        .max_frame_size(Some(data_frame_bytes()))
+        .max_concurrent_streams(Some(MAX_STREAMS_PER_CONNECTION))
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .add_service(limited!(VersionServiceServer(Versions)))
+        .add_service(limited!(IdentityServiceServer(Exchange(node.clone()))))
+        .add_service(limited!(NegotiationProviderServiceServer(As(node.clone(), Role::Provider))))
+        .add_service(limited!(NegotiationConsumerServiceServer(As(node.clone(), Role::Consumer))))
+        .add_service(limited!(TransferProviderServiceServer(As(node.clone(), Role::Provider))))
+        .add_service(limited!(TransferConsumerServiceServer(As(node.clone(), Role::Consumer))))
+        .add_service(limited!(NoticeServiceServer(Notices(node.clone()))))
+        .add_service(limited!(CatalogServiceServer(catalogue_service::Catalog(node.clone()))))
+        .add_service(limited!(ReplicationServiceServer(catalogue_service::Replication(node.clone()))))
+        .add_service(limited!(DataServiceServer(provider::DataPlane(node.clone()))));
+    let stop = node.stop.clone();
+    tasks.spawn(async move {
+        let served = router.serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the peers' listener ended");
+        }
+    });
+}
+
+/// Calls at once on one connection: a busy peer has its messages and a few streams under way.
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// Connections whose other end is gone are noticed after this time.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+
+fn serve_admin(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+    let path = node.config.load().data.join(ADMIN_SOCKET);
+    // The store's lock says that no other process runs here: a socket that is there was left behind.
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(Error::ours)?;
+    }
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| Refusal::new(&CANNOT_LISTEN, format!("{}: {error}", path.display())))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(Error::ours)?;
+    let service = AdminServiceServer::new(Administration(node.clone()))
+        .max_decoding_message_size(crate::cli::client::MAX_ADMIN_MESSAGE_BYTES)
+        .max_encoding_message_size(crate::cli::client::MAX_ADMIN_MESSAGE_BYTES);
+    let router = Server::builder().add_service(service);
+    let stop = node.stop.clone();
+    tasks.spawn(async move {
+        let incoming = UnixListenerStream::new(listener);
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
+            tracing::error!(%error, "the administration socket ended");
+        }
+    });
+    Ok(())
+}
+
+/// Why the node is not ready to serve, if it is not.
+pub fn not_ready_because(node: &Node) -> Vec<String> {
+    let now: UnixMillis = node.now();
+    let mut reasons = Vec::new();
+    if let Err(refusal) = node.clock.trusted_now() {
+        reasons.push(refusal.to_string());
+    }
+    if node.identity.certificate().not_after() <= now {
+        reasons.push("the certificate has expired".to_owned());
+    }
+    if node.statement.load().statement.expires <= now {
+        reasons.push("the membership statement has expired".to_owned());
+    }
+    if node.stop.is_cancelled() {
+        reasons.push("stopping".to_owned());
+    }
+    reasons
+}
