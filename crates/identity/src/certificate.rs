@@ -132,7 +132,10 @@ pub(crate) fn participant_of(certificate: &X509Certificate<'_>) -> Result<Partic
         match name {
             GeneralName::URI(uri) => uris.push(*uri),
             GeneralName::Invalid(..) => {
-                return Err(Refusal::new(&MALFORMED_PARTICIPANT_URI, "a subject alternative name is not ASCII"));
+                return Err(Refusal::new(
+                    &MALFORMED_PARTICIPANT_URI,
+                    "a subject alternative name is not ASCII",
+                ));
             }
             GeneralName::OtherName(..)
             | GeneralName::RFC822Name(_)

@@ -160,7 +160,13 @@ impl Signer {
 
     /// Signs `payload`, which must be RFC 8785 JSON, at `iat`; `annex` is the digest of what accompanies the object.
     /// Gives a compact JWS.
-    pub fn sign(&self, typ: Typ, payload: &[u8], iat: UnixMillis, annex: Option<Digest>) -> Result<String, IdentityError> {
+    pub fn sign(
+        &self,
+        typ: Typ,
+        payload: &[u8],
+        iat: UnixMillis,
+        annex: Option<Digest>,
+    ) -> Result<String, IdentityError> {
         refuse_uncanonical(payload)?;
         let header = Header {
             alg: ES256.to_owned(),
@@ -171,7 +177,8 @@ impl Signer {
             annex,
             x5c: typ.is_the_authoritys().then(|| self.chain.iter().map(|der| STANDARD.encode(der)).collect()),
         };
-        let header = serde_jcs::to_vec(&header).map_err(IdentityError::crypto("writing a signature header"))?;
+        let header =
+            serde_jcs::to_vec(&header).map_err(IdentityError::crypto("writing a signature header"))?;
         let signed = format!("{}.{}", encode_base64url(&header), encode_base64url(payload));
         let signature = self.key.sign(signed.as_bytes())?;
         Ok(format!("{signed}.{}", encode_base64url(&signature)))
@@ -182,7 +189,11 @@ impl Signer {
 pub trait CertificateResolver {
     /// The certificate of `participant` with that thumbprint, if it was ever accepted from that participant by
     /// `verify_participant` (or is our own).
-    fn certificate(&self, participant: &ParticipantId, thumbprint: Digest) -> Result<Option<KnownCertificate>, Refusal>;
+    fn certificate(
+        &self,
+        participant: &ParticipantId,
+        thumbprint: Digest,
+    ) -> Result<Option<KnownCertificate>, Refusal>;
 }
 
 /// A certificate that was accepted once.
@@ -232,7 +243,11 @@ impl RememberedCertificates {
 }
 
 impl CertificateResolver for RememberedCertificates {
-    fn certificate(&self, participant: &ParticipantId, thumbprint: Digest) -> Result<Option<KnownCertificate>, Refusal> {
+    fn certificate(
+        &self,
+        participant: &ParticipantId,
+        thumbprint: Digest,
+    ) -> Result<Option<KnownCertificate>, Refusal> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Ok(known.get(&(participant.clone(), thumbprint)).cloned())
     }
@@ -302,8 +317,7 @@ pub fn join(compacts: &[String]) -> Result<String, Refusal> {
         if *payload.get_or_insert(this_payload) != this_payload {
             return Err(Refusal::new(&SIGNATURE_INVALID, "the parties signed different objects"));
         }
-        signatures
-            .push(SignatureJson { protected: protected.to_owned(), signature: signature.to_owned() });
+        signatures.push(SignatureJson { protected: protected.to_owned(), signature: signature.to_owned() });
     }
     let document = GeneralJson { payload: payload.unwrap_or_default().to_owned(), signatures };
     refuse_many(document.signatures.len())?;
@@ -410,12 +424,17 @@ impl<'a> Parsed<'a> {
         if !(0..=MAX_IAT_SECONDS).contains(&header.iat) {
             return Err(malformed("`iat` is out of range"));
         }
-        let chain = header.x5c.unwrap_or_default().into_iter().map(|text| STANDARD.decode(text).map(CertificateDer::from));
+        let chain = header
+            .x5c
+            .unwrap_or_default()
+            .into_iter()
+            .map(|text| STANDARD.decode(text).map(CertificateDer::from));
         let payload = decode_base64url(payload).ok_or_else(|| malformed("payload is not base64url"))?;
         refuse_uncanonical(&payload)?;
         Ok(Self {
             signer: ParticipantId::parse(&header.kid)?,
-            thumbprint: Digest::from_base64url(&header.x5t).ok_or_else(|| malformed("`x5t#S256` is not a digest"))?,
+            thumbprint: Digest::from_base64url(&header.x5t)
+                .ok_or_else(|| malformed("`x5t#S256` is not a digest"))?,
             iat: UnixMillis(header.iat * 1000),
             annex: header.annex,
             chain: chain.collect::<Result<_, _>>().map_err(|_| malformed("`x5c` is not base64"))?,
@@ -426,7 +445,11 @@ impl<'a> Parsed<'a> {
     }
 
     /// Checks against a certificate that the caller vouches for.
-    pub(crate) fn check(self, certificate: &ParticipantCertificate, at: UnixMillis) -> Result<Verified, Refusal> {
+    pub(crate) fn check(
+        self,
+        certificate: &ParticipantCertificate,
+        at: UnixMillis,
+    ) -> Result<Verified, Refusal> {
         if certificate.participant() != &self.signer || certificate.thumbprint() != self.thumbprint {
             let detail = format!("`{}` signs as `{}`", certificate.participant(), self.signer);
             return Err(Refusal::new(&SIGNER_OTHER, detail));

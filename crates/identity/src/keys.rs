@@ -40,7 +40,8 @@ impl ConnectorKey {
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         files::refuse_exposed(path)?;
         let text = Zeroizing::new(files::read(path)?);
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&text).map_err(|error| IdentityError::format(path, error))?;
+        let der =
+            PrivatePkcs8KeyDer::from_pem_slice(&text).map_err(|error| IdentityError::format(path, error))?;
         Self::from_pkcs8(der.secret_pkcs8_der().to_vec())
     }
 
@@ -63,8 +64,9 @@ impl ConnectorKey {
     pub fn csr(&self) -> Result<Vec<u8>, IdentityError> {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        let request =
-            params.serialize_request(&self.issuing_pair()?).map_err(IdentityError::crypto("writing a request"))?;
+        let request = params
+            .serialize_request(&self.issuing_pair()?)
+            .map_err(IdentityError::crypto("writing a request"))?;
         Ok(request.der().to_vec())
     }
 
@@ -87,7 +89,8 @@ impl ConnectorKey {
 
     pub(crate) fn tls_key(&self) -> Result<Arc<dyn rustls::sign::SigningKey>, IdentityError> {
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.pkcs8.expose().as_slice()));
-        rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der).map_err(IdentityError::crypto("loading the TLS key"))
+        rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der)
+            .map_err(IdentityError::crypto("loading the TLS key"))
     }
 }
 

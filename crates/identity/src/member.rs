@@ -78,14 +78,21 @@ impl StoredIdentity {
             lists: self.lists.iter().map(|der| STANDARD.encode(der)).collect(),
             minimum_sequences: self.minimum_sequences.clone(),
         };
-        let bytes = Zeroizing::new(serde_jcs::to_vec(&json).map_err(IdentityError::crypto("writing the identity"))?);
+        let bytes =
+            Zeroizing::new(serde_jcs::to_vec(&json).map_err(IdentityError::crypto("writing the identity"))?);
         zeroize::Zeroize::zeroize(&mut { json.key });
         files::replace(path, &bytes)
     }
 
     /// The live identity. Lists that no longer verify fail; lists that are merely old are taken, and then refuse peers.
-    pub fn open(self, known: Arc<KnownSequences>, clock: Clock, now: UnixMillis) -> Result<TlsIdentity, IdentityError> {
-        let trust = TrustState::new(self.bundle, self.chain.get(1..).unwrap_or_default()).with_known_sequences(known);
+    pub fn open(
+        self,
+        known: Arc<KnownSequences>,
+        clock: Clock,
+        now: UnixMillis,
+    ) -> Result<TlsIdentity, IdentityError> {
+        let trust =
+            TrustState::new(self.bundle, self.chain.get(1..).unwrap_or_default()).with_known_sequences(known);
         let trust = if self.lists.is_empty() {
             trust
         } else {

@@ -43,15 +43,18 @@ pub struct Membership {
 impl Membership {
     /// Checks what the types of the fields do not: lengths.
     pub fn check(&self) -> Result<(), Refusal> {
-        let names = [Some(&self.legal_name.en), self.legal_name.zh_hant.as_ref(), self.legal_name.zh_hans.as_ref()];
+        let names =
+            [Some(&self.legal_name.en), self.legal_name.zh_hant.as_ref(), self.legal_name.zh_hans.as_ref()];
         for text in names.into_iter().flatten().chain([&self.city]) {
             if text.is_empty() || text.len() > MAX_NAME_BYTES || !is_plain(text) {
                 return Err(refuse("name", text, "1 to 256 bytes without control characters"));
             }
         }
-        for (field, items) in
-            [("prefixes", self.prefixes.len()), ("addresses", self.addresses.len()), ("roles", self.roles.len())]
-        {
+        for (field, items) in [
+            ("prefixes", self.prefixes.len()),
+            ("addresses", self.addresses.len()),
+            ("roles", self.roles.len()),
+        ] {
             if items > MAX_LIST_ITEMS {
                 return Err(refuse(field, &items.to_string(), "at most 64 items"));
             }
@@ -178,7 +181,10 @@ pub fn normalised_participant(text: &str) -> Result<ParticipantId, Refusal> {
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let host = authority.to_ascii_lowercase();
     let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(':')).unwrap_or(&host);
-    if host.contains('@') || path.contains('%') || path.split(['/', '?']).any(|part| part == "." || part == "..") {
+    if host.contains('@')
+        || path.contains('%')
+        || path.split(['/', '?']).any(|part| part == "." || part == "..")
+    {
         return Err(refuse("participant", text, "without user, percent-encoding or dot segments"));
     }
     ParticipantId::parse(&format!("https://{host}{path}"))
@@ -242,7 +248,9 @@ pub(crate) fn is_host_name(text: &str) -> bool {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         })
 }
 
@@ -250,7 +258,8 @@ fn is_subject_base(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://") else { return false };
     let Some((host, path)) = rest.split_once('/') else { return false };
     let host_name = host.split_once(':').map_or(host, |(name, _)| name);
-    let normal_port = host.split_once(':').is_none_or(|(_, port)| port != "443" && port.parse::<u16>().is_ok());
+    let normal_port =
+        host.split_once(':').is_none_or(|(_, port)| port != "443" && port.parse::<u16>().is_ok());
     text.len() <= control_plane::ids::MAX_ID_BYTES
         && oxiri::Iri::parse(text).is_ok()
         && is_host_name(host_name)
@@ -341,7 +350,10 @@ mod tests {
 
     #[test]
     fn profiles_are_ordered() {
-        assert!(SecurityProfile::Base < SecurityProfile::Trust && SecurityProfile::Trust < SecurityProfile::TrustPlus);
+        assert!(
+            SecurityProfile::Base < SecurityProfile::Trust
+                && SecurityProfile::Trust < SecurityProfile::TrustPlus
+        );
         assert_eq!(SecurityProfile::parse("trustplus").unwrap(), SecurityProfile::TrustPlus);
         assert_eq!(SecurityProfile::parse("gold").unwrap_err().code, &MALFORMED_MEMBERSHIP);
     }

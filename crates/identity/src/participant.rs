@@ -100,11 +100,12 @@ pub fn verify_participant(
     if statement_jws.is_empty() {
         return Err(Refusal::new(&STATEMENT_MISSING, format!("`{}`", certificate.participant())));
     }
-    let statement = trust
-        .verify_authority(statement_jws, Typ::Statement, now)
-        .map_err(|cause| Refusal::new(&STATEMENT_FORGED, format!("`{}`: {cause}", certificate.participant())))?;
+    let statement = trust.verify_authority(statement_jws, Typ::Statement, now).map_err(|cause| {
+        Refusal::new(&STATEMENT_FORGED, format!("`{}`: {cause}", certificate.participant()))
+    })?;
     let statement = Statement::read(statement.payload())?;
-    let refuse = |code, detail: String| Err(Refusal::new(code, format!("`{}`: {detail}", certificate.participant())));
+    let refuse =
+        |code, detail: String| Err(Refusal::new(code, format!("`{}`: {detail}", certificate.participant())));
     if &statement.participant != certificate.participant() {
         return refuse(&STATEMENT_OF_SOMEBODY_ELSE, format!("about `{}`", statement.participant));
     }

@@ -24,5 +24,7 @@ pub(crate) fn encode(label: &str, der: &[u8]) -> String {
 
 /// Every certificate of a PEM text, in order; other sections are skipped, a damaged one refuses the whole.
 pub(crate) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())
 }

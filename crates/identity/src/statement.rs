@@ -96,7 +96,9 @@ impl Statement {
             expires: instant(&json.expires)?,
         };
         statement.membership.check()?;
-        if statement.sequence > MAX_SEQUENCE || !(1..=MAX_CERTIFICATES).contains(&statement.certificates.len()) {
+        if statement.sequence > MAX_SEQUENCE
+            || !(1..=MAX_CERTIFICATES).contains(&statement.certificates.len())
+        {
             return Err(malformed("sequence or number of certificates is out of range"));
         }
         Ok(statement)
@@ -121,9 +123,14 @@ impl MinimumSequences {
             version: VERSION,
             number: self.number,
             issued: self.issued.to_string(),
-            minimums: self.minimums.iter().map(|(id, sequence)| (id.as_str().to_owned(), *sequence)).collect(),
+            minimums: self
+                .minimums
+                .iter()
+                .map(|(id, sequence)| (id.as_str().to_owned(), *sequence))
+                .collect(),
         };
-        let payload = serde_jcs::to_vec(&json).map_err(IdentityError::crypto("writing the minimum sequences"))?;
+        let payload =
+            serde_jcs::to_vec(&json).map_err(IdentityError::crypto("writing the minimum sequences"))?;
         authority.sign(Typ::Sequences, &payload, self.issued, None)
     }
 

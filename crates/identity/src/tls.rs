@@ -21,7 +21,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ProtocolVersion, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ProtocolVersion, ServerConfig,
+    SignatureScheme,
 };
 
 use crate::certificate::ParticipantCertificate;
@@ -71,7 +72,8 @@ impl TlsIdentity {
         let live = self.live.load();
         let mut chain = live.chain.clone();
         chain.extend(live.trust.bundle().roots().cloned());
-        let verifier = PeerVerifier { trust: Arc::clone(&live.trust), expected: None, certificate_optional: true };
+        let verifier =
+            PeerVerifier { trust: Arc::clone(&live.trust), expected: None, certificate_optional: true };
         server(chain, &live.key, verifier, &self.clock).map(Arc::new)
     }
 
@@ -125,7 +127,13 @@ impl TlsIdentity {
     ) -> Result<(), IdentityError> {
         self.change(|live| {
             let trust = live.trust.updated(lists, minimum_sequences, now)?;
-            Live::new(Arc::clone(&live.key), live.chain.clone(), Arc::new(trust), &self.clock, live.generation + 1)
+            Live::new(
+                Arc::clone(&live.key),
+                live.chain.clone(),
+                Arc::new(trust),
+                &self.clock,
+                live.generation + 1,
+            )
         })
     }
 
@@ -169,7 +177,10 @@ impl fmt::Debug for TlsIdentity {
 }
 
 /// Settings for the first call of all, with the token alone: the chain must end at the root whose digest it carries.
-pub fn enrolment_client_config(token: &EnrolmentToken, clock: &Clock) -> Result<Arc<ClientConfig>, IdentityError> {
+pub fn enrolment_client_config(
+    token: &EnrolmentToken,
+    clock: &Clock,
+) -> Result<Arc<ClientConfig>, IdentityError> {
     client(Arc::new(AuthorityVerifier { anchor: Anchor::Digest(token.root()) }), None, clock)
 }
 
@@ -210,9 +221,18 @@ impl Live {
     ) -> Result<Self, IdentityError> {
         let signer = Signer::new(Arc::clone(&key), chain.clone())?;
         let leaf = chain.first().map(CertificateDer::as_ref).unwrap_or_default();
-        let verifier = PeerVerifier { trust: Arc::clone(&trust), expected: None, certificate_optional: false };
+        let verifier =
+            PeerVerifier { trust: Arc::clone(&trust), expected: None, certificate_optional: false };
         let server = Arc::new(server(chain.clone(), &key, verifier, clock)?);
-        Ok(Self { certificate: ParticipantCertificate::read(leaf)?, key, chain, signer, trust, server, generation })
+        Ok(Self {
+            certificate: ParticipantCertificate::read(leaf)?,
+            key,
+            chain,
+            signer,
+            trust,
+            server,
+            generation,
+        })
     }
 }
 
@@ -244,10 +264,9 @@ fn client(
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match ours {
-        Some((chain, key)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
-            chain.clone(),
-            key.tls_key()?,
-        )))),
+        Some((chain, key)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(
+            CertifiedKey::new(chain.clone(), key.tls_key()?),
+        ))),
         None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
@@ -293,9 +312,10 @@ impl PeerVerifier {
 
 fn refuse_other(expected: Option<&ParticipantId>, found: &ParticipantId) -> Result<(), Error> {
     match expected {
-        Some(expected) if expected != found => {
-            Err(ours(Refusal::new(&OTHER_PARTICIPANT, format!("`{expected}` was dialled, `{found}` answered"))))
-        }
+        Some(expected) if expected != found => Err(ours(Refusal::new(
+            &OTHER_PARTICIPANT,
+            format!("`{expected}` was dialled, `{found}` answered"),
+        ))),
         _ => Ok(()),
     }
 }

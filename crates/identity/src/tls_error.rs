@@ -7,8 +7,8 @@ use rustls::{CertificateError, Error};
 
 use crate::certificate::{MALFORMED_CERTIFICATE, WRONG_KEY_USAGE};
 use crate::trust::{
-    CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, CERTIFICATE_REVOKED, MALFORMED_REVOCATION_LIST, NO_CERTIFICATE,
-    OTHER_AUTHORITY, REVOCATION_LIST_MISSING, REVOCATION_LIST_STALE,
+    CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, CERTIFICATE_REVOKED, MALFORMED_REVOCATION_LIST,
+    NO_CERTIFICATE, OTHER_AUTHORITY, REVOCATION_LIST_MISSING, REVOCATION_LIST_STALE,
 };
 
 policy::refusal_codes! {
@@ -34,7 +34,9 @@ pub fn classify_tls_error(error: &Error) -> &'static Code {
         Error::InvalidCertificate(reason) => classify_certificate_error(reason),
         Error::InvalidCertRevocationList(_) => &MALFORMED_REVOCATION_LIST,
         Error::AlertReceived(_) => &PEER_REFUSED_US,
-        Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::UnsupportedNameType => &TLS_INCOMPATIBLE,
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::UnsupportedNameType => {
+            &TLS_INCOMPATIBLE
+        }
         // The rest is non-exhaustive in rustls: broken or hostile bytes, or a failure of the library.
         _ => &TLS_FAILED,
     }
@@ -58,7 +60,9 @@ pub(crate) fn refusal_of(error: &Error) -> Refusal {
 fn classify_certificate_error(reason: &CertificateError) -> &'static Code {
     match reason {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => &CERTIFICATE_EXPIRED,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => &CERTIFICATE_NOT_YET_VALID,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            &CERTIFICATE_NOT_YET_VALID
+        }
         CertificateError::Revoked => &CERTIFICATE_REVOKED,
         CertificateError::UnknownIssuer | CertificateError::BadSignature => &OTHER_AUTHORITY,
         CertificateError::UnknownRevocationStatus => &REVOCATION_LIST_MISSING,
@@ -66,8 +70,12 @@ fn classify_certificate_error(reason: &CertificateError) -> &'static Code {
             &REVOCATION_LIST_STALE
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => &WRONG_KEY_USAGE,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => &OTHER_PARTICIPANT,
-        CertificateError::Other(other) => other.0.downcast_ref::<Refusal>().map_or(&OTHER_AUTHORITY, |ours| ours.code),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            &OTHER_PARTICIPANT
+        }
+        CertificateError::Other(other) => {
+            other.0.downcast_ref::<Refusal>().map_or(&OTHER_AUTHORITY, |ours| ours.code)
+        }
         // Bad encoding, unknown critical extensions, algorithms outside the list; non-exhaustive in rustls.
         _ => &MALFORMED_CERTIFICATE,
     }

@@ -52,10 +52,12 @@ impl EnrolmentToken {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(refuse("too long"));
         }
-        let body = text.trim().strip_prefix(PREFIX).ok_or_else(|| refuse("does not begin with fairlead-enrol-1"))?;
+        let body =
+            text.trim().strip_prefix(PREFIX).ok_or_else(|| refuse("does not begin with fairlead-enrol-1"))?;
         let bytes = Secret::new(decode_base64url(body).ok_or_else(|| refuse("not base64url"))?);
         // The parser's message could quote the secret.
-        let json: TokenJson = serde_json::from_slice(bytes.expose()).map_err(|_| refuse("not a token inside"))?;
+        let json: TokenJson =
+            serde_json::from_slice(bytes.expose()).map_err(|_| refuse("not a token inside"))?;
         Ok(Self {
             address: json.address,
             root: json.root,
@@ -111,7 +113,10 @@ impl EnrolmentToken {
     }
 
     /// Takes the roots of an enrolment's answer if the token's root is among them.
-    pub fn accept_roots(&self, roots: &[rustls::pki_types::CertificateDer<'_>]) -> Result<TrustBundle, Refusal> {
+    pub fn accept_roots(
+        &self,
+        roots: &[rustls::pki_types::CertificateDer<'_>],
+    ) -> Result<TrustBundle, Refusal> {
         let bundle = TrustBundle::from_der(roots)?;
         if !bundle.has_root(self.root) {
             return Err(Refusal::new(&OTHER_AUTHORITY, format!("the token's root {} is missing", self.root)));

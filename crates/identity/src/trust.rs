@@ -84,7 +84,9 @@ pub struct TrustBundle {
 impl TrustBundle {
     /// Reads PEM.
     pub fn from_pem(text: &str) -> Result<Self, Refusal> {
-        Self::from_der(&pem::certificates(text).map_err(|reason| Refusal::new(&MALFORMED_TRUST_BUNDLE, reason))?)
+        Self::from_der(
+            &pem::certificates(text).map_err(|reason| Refusal::new(&MALFORMED_TRUST_BUNDLE, reason))?,
+        )
     }
 
     /// Takes self-signed P-256 roots that name one authority by URI.
@@ -265,7 +267,8 @@ impl TrustState {
         }
         for der in lists {
             let list = RevocationList::read(der)?;
-            let issuer = state.issuer(&list.issuer).filter(|issuer| issuer.has_signed(&list.tbs, &list.signature));
+            let issuer =
+                state.issuer(&list.issuer).filter(|issuer| issuer.has_signed(&list.tbs, &list.signature));
             if issuer.is_none() {
                 return Err(Refusal::new(&FOREIGN_REVOCATION_LIST, format!("number {}", list.number)));
             }
@@ -337,7 +340,8 @@ impl TrustState {
 
     /// The lowest statement sequence that counts for `participant`.
     pub fn minimum_sequence(&self, participant: &ParticipantId) -> u64 {
-        let attested = self.minimums.as_ref().and_then(|(minimums, _)| minimums.minimums.get(participant).copied());
+        let attested =
+            self.minimums.as_ref().and_then(|(minimums, _)| minimums.minimums.get(participant).copied());
         attested.unwrap_or(0).max(self.known.highest(participant))
     }
 
@@ -383,12 +387,9 @@ impl TrustState {
             expected_subject = Some(certificate.issuer().as_raw().to_vec());
         }
         let last_issuer = expected_subject.unwrap_or_default();
-        let root = self
-            .bundle
-            .roots
-            .iter()
-            .find(|root| root.subject == last_issuer)
-            .ok_or_else(|| Refusal::new(&OTHER_AUTHORITY, "the chain does not end at a root of this data space"))?;
+        let root = self.bundle.roots.iter().find(|root| root.subject == last_issuer).ok_or_else(|| {
+            Refusal::new(&OTHER_AUTHORITY, "the chain does not end at a root of this data space")
+        })?;
         if now < root.not_before || now > root.not_after {
             let detail = format!("the root is valid from {} to {}", root.not_before, root.not_after);
             return Err(Refusal::new(&CERTIFICATE_EXPIRED, detail));

@@ -7,8 +7,8 @@ use control_plane::ids::ParticipantId;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType,
-    SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -33,11 +33,16 @@ pub(crate) struct Ca {
 
 impl Ca {
     /// A self-signed root that names the authority.
-    pub(crate) fn root(authority: &ParticipantId, from: UnixMillis, until: UnixMillis) -> Result<Self, IdentityError> {
+    pub(crate) fn root(
+        authority: &ParticipantId,
+        from: UnixMillis,
+        until: UnixMillis,
+    ) -> Result<Self, IdentityError> {
         let key = ConnectorKey::generate()?;
         let mut params = ca_params("root", from, until, BasicConstraints::Constrained(1))?;
         params.subject_alt_names = vec![SanType::URI(ia5(authority.as_str())?)];
-        let certificate = params.self_signed(&key.issuing_pair()?).map_err(IdentityError::crypto("issuing a root"))?;
+        let certificate =
+            params.self_signed(&key.issuing_pair()?).map_err(IdentityError::crypto("issuing a root"))?;
         Ok(Self { der: certificate.der().clone(), key })
     }
 
@@ -76,8 +81,9 @@ impl Ca {
                 Err(_) => SanType::DnsName(ia5(name)?),
             });
         }
-        let certificate =
-            params.signed_by(public_key, &self.issuer()?).map_err(IdentityError::crypto("issuing a certificate"))?;
+        let certificate = params
+            .signed_by(public_key, &self.issuer()?)
+            .map_err(IdentityError::crypto("issuing a certificate"))?;
         Ok(certificate.der().clone())
     }
 

@@ -223,7 +223,11 @@ impl Authority {
     }
 
     /// Makes a one-time token. Only the digest of its secret is kept.
-    pub fn create_token(&self, request: TokenRequest, now: UnixMillis) -> Result<EnrolmentToken, IdentityError> {
+    pub fn create_token(
+        &self,
+        request: TokenRequest,
+        now: UnixMillis,
+    ) -> Result<EnrolmentToken, IdentityError> {
         let participant = normalised_participant(&request.participant)?;
         if participant == self.id {
             return Err(Refusal::new(&RESERVED_PARTICIPANT, participant.to_string()).into());
@@ -412,13 +416,19 @@ impl Authority {
             self.signer(now)?;
             self.refresh_lists(state, false, now)
         })?;
-        let trust = TrustState::new(self.trust_bundle()?, std::slice::from_ref(&self.issuing.der))
-            .updated(&lists.revocation_lists, Some(&lists.minimum_sequences), now)?;
+        let trust = TrustState::new(self.trust_bundle()?, std::slice::from_ref(&self.issuing.der)).updated(
+            &lists.revocation_lists,
+            Some(&lists.minimum_sequences),
+            now,
+        )?;
         let key = ConnectorKey::from_pkcs8(self.own_key.pkcs8().to_vec())?;
         TlsIdentity::new(key, self.own_chain()?, trust, clock)
     }
 
-    fn change<T>(&self, step: impl FnOnce(&mut State) -> Result<T, IdentityError>) -> Result<T, IdentityError> {
+    fn change<T>(
+        &self,
+        step: impl FnOnce(&mut State) -> Result<T, IdentityError>,
+    ) -> Result<T, IdentityError> {
         let _lock = files::lock(&self.dir.join(LOCK))?;
         let book = self.dir.join(BOOK);
         let mut state = State::load(&book)?;
@@ -496,7 +506,8 @@ impl Authority {
     /// The signer of statements; renews its certificate at two thirds. The caller holds the lock.
     fn signer(&self, now: UnixMillis) -> Result<Signer, IdentityError> {
         let chain = self.own_chain()?;
-        let leaf = ParticipantCertificate::read(chain.first().map(CertificateDer::as_ref).unwrap_or_default())?;
+        let leaf =
+            ParticipantCertificate::read(chain.first().map(CertificateDer::as_ref).unwrap_or_default())?;
         if now >= leaf.renewal_due() {
             self.issue_own(&leaf_names(&leaf)?, now)?;
         }
@@ -517,7 +528,11 @@ impl Authority {
         }
         let certificates = live_certificates(state, participant, Some(now))?;
         if certificates.is_empty() {
-            return Err(Refusal::new(&MEMBER_UNKNOWN, format!("`{participant}` has no certificate in force")).into());
+            return Err(Refusal::new(
+                &MEMBER_UNKNOWN,
+                format!("`{participant}` has no certificate in force"),
+            )
+            .into());
         }
         let statement = Statement {
             participant: participant.clone(),
@@ -535,7 +550,12 @@ impl Authority {
         Ok(jws)
     }
 
-    fn refresh_lists(&self, state: &mut State, changed: bool, now: UnixMillis) -> Result<Lists, IdentityError> {
+    fn refresh_lists(
+        &self,
+        state: &mut State,
+        changed: bool,
+        now: UnixMillis,
+    ) -> Result<Lists, IdentityError> {
         let is_due = |issued: Option<Instant>, interval: i64| {
             issued.is_none_or(|issued| now >= issued.0.plus_millis(interval))
         };
@@ -546,7 +566,9 @@ impl Authority {
                 let mut revoked = Vec::new();
                 for record in state.certificates.values() {
                     if let Some(at) = record.revoked {
-                        let der = STANDARD.decode(&record.der).map_err(IdentityError::crypto("reading the book"))?;
+                        let der = STANDARD
+                            .decode(&record.der)
+                            .map_err(IdentityError::crypto("reading the book"))?;
                         revoked.push((crate::certificate::parse(&der)?.raw_serial().to_vec(), at.0));
                     }
                 }
@@ -574,8 +596,12 @@ impl Authority {
                 jws
             }
         };
-        let decode = |list: &StoredList| STANDARD.decode(&list.der).map_err(IdentityError::crypto("reading the book"));
-        Ok(Lists { revocation_lists: vec![decode(&root_list)?, decode(&issuing_list)?], minimum_sequences: minimums })
+        let decode =
+            |list: &StoredList| STANDARD.decode(&list.der).map_err(IdentityError::crypto("reading the book"));
+        Ok(Lists {
+            revocation_lists: vec![decode(&root_list)?, decode(&issuing_list)?],
+            minimum_sequences: minimums,
+        })
     }
 
     /// Without the root key the last list is served until it ends.
@@ -622,7 +648,8 @@ fn stored(der: &[u8], issued: UnixMillis, next_update: UnixMillis) -> StoredList
 }
 
 fn one_certificate(path: &Path) -> Result<CertificateDer<'static>, IdentityError> {
-    let all = pem::certificates(&files::read_text(path)?).map_err(|reason| IdentityError::format(path, reason))?;
+    let all =
+        pem::certificates(&files::read_text(path)?).map_err(|reason| IdentityError::format(path, reason))?;
     match <[CertificateDer<'static>; 1]>::try_from(all) {
         Ok([one]) => Ok(one),
         Err(all) => Err(IdentityError::format(path, format!("{} certificates, one belongs here", all.len()))),
@@ -711,7 +738,9 @@ fn leaf_names(leaf: &ParticipantCertificate) -> Result<Vec<String>, Refusal> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
             .map(|four| std::net::IpAddr::from(four).to_string())
-            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(|sixteen| std::net::IpAddr::from(sixteen).to_string()))
+            .or_else(|_| {
+                <[u8; 16]>::try_from(*bytes).map(|sixteen| std::net::IpAddr::from(sixteen).to_string())
+            })
             .ok(),
         _ => None,
     });

@@ -124,10 +124,13 @@ impl State {
     }
 
     pub(super) fn load(path: &Path) -> Result<Self, IdentityError> {
-        let state: Self =
-            serde_json::from_slice(&files::read(path)?).map_err(|error| IdentityError::format(path, error))?;
+        let state: Self = serde_json::from_slice(&files::read(path)?)
+            .map_err(|error| IdentityError::format(path, error))?;
         if state.version != VERSION {
-            return Err(IdentityError::format(path, format!("version {}, {VERSION} is known", state.version)));
+            return Err(IdentityError::format(
+                path,
+                format!("version {}, {VERSION} is known", state.version),
+            ));
         }
         Ok(state)
     }

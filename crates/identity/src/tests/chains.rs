@@ -4,12 +4,13 @@ use control_plane::{Code, UnixMillis};
 
 use super::*;
 use crate::certificate::{
-    MALFORMED_CERTIFICATE, MALFORMED_PARTICIPANT_URI, NO_PARTICIPANT_URI, TWO_PARTICIPANT_URIS, WRONG_KEY_USAGE,
+    MALFORMED_CERTIFICATE, MALFORMED_PARTICIPANT_URI, NO_PARTICIPANT_URI, TWO_PARTICIPANT_URIS,
+    WRONG_KEY_USAGE,
 };
 use crate::trust::{
     CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, CERTIFICATE_REVOKED, FOREIGN_REVOCATION_LIST,
-    MALFORMED_REVOCATION_LIST, MALFORMED_TRUST_BUNDLE, NO_CERTIFICATE, OTHER_AUTHORITY, REVOCATION_GRACE_MILLIS,
-    REVOCATION_LIST_MISSING, REVOCATION_LIST_STALE,
+    MALFORMED_REVOCATION_LIST, MALFORMED_TRUST_BUNDLE, NO_CERTIFICATE, OTHER_AUTHORITY,
+    REVOCATION_GRACE_MILLIS, REVOCATION_LIST_MISSING, REVOCATION_LIST_STALE,
 };
 use crate::{CertificateDer, RevocationList, TrustBundle};
 
@@ -40,10 +41,21 @@ fn each_departure_has_its_own_refusal() {
         ("expired", mint(&|m| m.not_after = NOW.plus_millis(-HOUR)), Err(&CERTIFICATE_EXPIRED)),
         ("not yet", mint(&|m| m.not_before = NOW.plus_millis(HOUR)), Err(&CERTIFICATE_NOT_YET_VALID)),
         ("no URI", mint(&|m| m.uris.clear()), Err(&NO_PARTICIPANT_URI)),
-        ("no names at all", mint(&|m| { m.uris.clear(); m.names.clear(); }), Err(&NO_PARTICIPANT_URI)),
+        (
+            "no names at all",
+            mint(&|m| {
+                m.uris.clear();
+                m.names.clear();
+            }),
+            Err(&NO_PARTICIPANT_URI),
+        ),
         ("two URIs", mint(&|m| m.uris.push(SZU.to_owned())), Err(&TWO_PARTICIPANT_URIS)),
         ("one URI twice", mint(&|m| m.uris.push(HKU.to_owned())), Err(&TWO_PARTICIPANT_URIS)),
-        ("http", mint(&|m| m.uris = vec!["http://campus.example/".to_owned()]), Err(&MALFORMED_PARTICIPANT_URI)),
+        (
+            "http",
+            mint(&|m| m.uris = vec!["http://campus.example/".to_owned()]),
+            Err(&MALFORMED_PARTICIPANT_URI),
+        ),
         ("empty URI", mint(&|m| m.uris = vec![String::new()]), Err(&MALFORMED_PARTICIPANT_URI)),
         ("fragment", mint(&|m| m.uris = vec![format!("{HKU}#key")]), Err(&MALFORMED_PARTICIPANT_URI)),
         ("long", mint(&|m| m.uris = vec![long.clone()]), Err(&MALFORMED_PARTICIPANT_URI)),
@@ -53,7 +65,7 @@ fn each_departure_has_its_own_refusal() {
         ("rubbish", vec![CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])], Err(&MALFORMED_CERTIFICATE)),
         ("leaf alone", mint(&|_| ())[..1].to_vec(), Err(&OTHER_AUTHORITY)),
         ("wrong order", mint(&|_| ()).into_iter().rev().collect(), Err(&OTHER_AUTHORITY)),
-        ("an authority as leaf", vec![world.authority.issuing().clone()], Err(&MALFORMED_CERTIFICATE)),
+        ("an authority as leaf", vec![world.authority.issuing().clone()], Err(&OTHER_AUTHORITY)),
         ("too long", std::iter::repeat_n(mint(&|_| ())[0].clone(), 5).collect(), Err(&OTHER_AUTHORITY)),
     ];
     for (case, chain, expected) in cases {
@@ -102,7 +114,8 @@ fn revoked_certificates_and_intermediates() {
 fn a_list_for_every_issuer_fresh_within_the_grace() {
     let world = World::new();
     let chain = world.member(HKU).chain;
-    let empty = TrustState::new(world.authority.bundle().unwrap(), std::slice::from_ref(world.authority.issuing()));
+    let empty =
+        TrustState::new(world.authority.bundle().unwrap(), std::slice::from_ref(world.authority.issuing()));
     check("no list at all", &empty, &chain, NOW, Err(&REVOCATION_LIST_MISSING));
     let lists = world.authority.lists(1, NOW.plus_millis(-HOUR), NOW.plus_millis(DAY), &[]).unwrap();
     for (case, list) in [("only the root's", &lists[0]), ("only the intermediate's", &lists[1])] {

@@ -15,7 +15,8 @@ use control_plane::ids::ParticipantId;
 use crate::minting::{Mint, Minted, MintingAuthority};
 use crate::tls::Clock;
 use crate::{
-    Digest, LegalName, Membership, MinimumSequences, SecurityProfile, Statement, TlsIdentity, TrustState, membership,
+    Digest, LegalName, Membership, MinimumSequences, SecurityProfile, Statement, TlsIdentity, TrustState,
+    membership,
 };
 
 /// 2026-11-25T00:00:00Z.

@@ -34,10 +34,9 @@ fn each_departure_has_its_own_refusal() {
     let expired_signer = Signer::new(Arc::new(expired_own.key), expired_own.chain).unwrap();
     let payload = good.to_payload().unwrap();
     let text = String::from_utf8(payload.clone()).unwrap();
-    let raw = |payload: &str| {
-        world.authority.signer().sign(Typ::Statement, payload.as_bytes(), NOW, None).unwrap()
-    };
-    let extended = text.replace("\"city\"", "\"aUnknown\":1,\"city\"");
+    let raw =
+        |payload: &str| world.authority.signer().sign(Typ::Statement, payload.as_bytes(), NOW, None).unwrap();
+    let extended = text.replacen("{\"addresses\"", "{\"aUnknown\":1,\"addresses\"", 1);
 
     let cases: &[(&str, String, Option<&'static Code>)] = &[
         ("good", signed(&|_| ()), None),
@@ -55,7 +54,11 @@ fn each_departure_has_its_own_refusal() {
         ("of somebody else", signed(&|s| s.participant = id(SZU)), Some(&STATEMENT_OF_SOMEBODY_ELSE)),
         ("expired", signed(&|s| s.expires = NOW), Some(&STATEMENT_EXPIRED)),
         ("from the future", signed(&|s| s.issued = NOW.plus_millis(HOUR)), Some(&STATEMENT_FORGED)),
-        ("thumbprint", signed(&|s| s.certificates = vec![Digest::of(b"x")]), Some(&STATEMENT_THUMBPRINT_MISMATCH)),
+        (
+            "thumbprint",
+            signed(&|s| s.certificates = vec![Digest::of(b"x")]),
+            Some(&STATEMENT_THUMBPRINT_MISMATCH),
+        ),
         ("unknown member", raw(&extended), Some(&STATEMENT_MALFORMED)),
         ("other version", raw(&text.replace("\"version\":1", "\"version\":2")), Some(&STATEMENT_MALFORMED)),
         ("no thumbprint", signed(&|s| s.certificates.clear()), Some(&STATEMENT_MALFORMED)),
