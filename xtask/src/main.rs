@@ -1,5 +1,6 @@
-//! The project's tasks: `cargo xtask codegen | refusals | tidy`. One language for scripts, one command for each need.
+//! The project's tasks: `cargo xtask certs | codegen | refusals | tidy`. One language for scripts, one command for each need.
 
+mod certs;
 mod codegen;
 mod refusals;
 mod tidy;
@@ -20,6 +21,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Make an authority and three enrolled campuses for development; run again, it renews them
+    Certs {
+        /// Where everything is written, readable by its owner alone
+        dir: PathBuf,
+    },
     /// Write crates/proto/src/gen from proto/ (pure Rust: needs neither protoc nor rustfmt)
     Codegen {
         /// Change nothing; fail if the checked-in code is not what proto/ gives
@@ -38,6 +44,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Certs { dir } => certs::run(&dir),
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
         Task::Refusals { check } => workspace_root().and_then(|root| refusals::run(&root, check)),
         Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
