@@ -71,12 +71,14 @@ mod read;
 mod read_atom;
 pub mod refusal;
 mod render;
+pub mod report;
 mod text;
 pub mod time;
 mod value;
 pub mod vocab;
+mod world;
 
-pub use decide::{Decision, Outcome};
+pub use decide::{COUNT_SPENT, Decision, Outcome};
 pub use duty::{Anchor, Anchors, Deadline, Duty, DutyRole};
 pub use explain::{ExplainedPart, ExplainedRule, Explanation};
 pub use facts::{DutyState, Facts, Request};

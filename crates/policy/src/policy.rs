@@ -96,7 +96,7 @@ impl Policy {
         parents: &[Self],
     ) -> Result<Self, Problems> {
         let parents: Vec<&Model> = parents.iter().map(|parent| &parent.model).collect();
-        Self::from_model(crate::read::read(node, &profiles.tables, from_rdf, &parents)?, profiles)
+        Self::from_model(crate::read::read(node, &profiles.tables, from_rdf, &parents, false)?, profiles)
     }
 
     pub(crate) fn from_model(mut model: Model, profiles: &Profiles) -> Result<Self, Problems> {

@@ -2,7 +2,7 @@
 //!
 //! The format (version 1) is the one of the files in `profiles/`. Terms are prefixed names or full IRIs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
@@ -452,6 +452,8 @@ impl Taxonomy {
 pub(crate) struct Tables {
     /// Every identifier of every profile, with the profile it means.
     pub names: BTreeMap<String, String>,
+    /// Profiles whose terms may be used without naming them: those that the operator loaded on purpose.
+    pub unnamed: BTreeSet<String>,
     pub versions: BTreeMap<String, String>,
     pub operands: BTreeMap<String, Arc<OperandInfo>>,
     pub actions: Vec<ActionInfo>,
@@ -569,16 +571,47 @@ impl Profiles {
                 let none = Self { tables: Arc::default() };
                 // The files are constants of this crate and a test loads each; a broken one would leave its terms
                 // unknown, so policies that use them are refused.
-                Self::FILES.iter().fold(none, |profiles, file| profiles.with_file(file).unwrap_or(profiles))
+                Self::FILES
+                    .iter()
+                    .fold(none, |profiles, file| profiles.with_shipped_file(file).unwrap_or(profiles))
             })
             .clone()
     }
 
-    /// These profiles and one more, from a profile file; a later file may not change a term of an earlier one.
+    /// These profiles and one more, from a profile file; a later file may not change a term of an earlier one. Policies
+    /// may use the terms of a profile loaded so without naming it.
     ///
     /// # Errors
     /// `policy/bad-profile`: not the format, a term without namespace, a term defined twice, too many actions.
     pub fn with_file(&self, json: &str) -> Result<Self, Refusal> {
+        let mut loaded = self.with_shipped_file(json)?;
+        let tables = Arc::make_mut(&mut loaded.tables);
+        let known: Vec<String> = tables
+            .versions
+            .keys()
+            .filter(|name| !self.tables.versions.contains_key(*name))
+            .cloned()
+            .collect();
+        tables.unnamed.extend(known);
+        Ok(loaded)
+    }
+
+    /// These profiles with more terms from a Turtle text: `skos:broader`, `rdfs:subClassOf`, `odrl:partOf` and
+    /// `dcterms:isPartOf` order them, `skos:prefLabel` and `rdfs:label` name them. They extend every unordered taxonomy
+    /// and serve the operands that have none.
+    ///
+    /// # Errors
+    /// `policy/bad-profile`: not Turtle, or too large.
+    pub fn with_taxonomy(&self, turtle: &str, base: &str) -> Result<Self, Refusal> {
+        let graph = crate::rdf::Graph::from_turtle(turtle, base)
+            .map_err(|problems| Refusal::new(&BAD_PROFILE, problems.first().detail))?;
+        let terms = crate::rdf::terms(&graph);
+        let mut tables = (*self.tables).clone();
+        tables.extend_taxonomies(&terms);
+        Ok(Self { tables: Arc::new(tables) })
+    }
+
+    fn with_shipped_file(&self, json: &str) -> Result<Self, Refusal> {
         let bad = |detail: String| Refusal::new(&BAD_PROFILE, detail);
         if json.len() > MAX_FILE_BYTES {
             return Err(bad(format!("{} bytes, at most {MAX_FILE_BYTES}", json.len())));
@@ -613,7 +646,35 @@ impl Profiles {
     }
 }
 
+/// The taxonomy of operands that have no other, once terms were loaded.
+const LOADED: &str = "loaded";
+
 impl Tables {
+    fn extend_taxonomies(&mut self, terms: &[Term]) {
+        self.taxonomies.entry(LOADED.to_owned()).or_insert_with(|| Taxonomy {
+            version: LOADED.to_owned(),
+            ordered: false,
+            terms: Vec::new(),
+        });
+        for taxonomy in self.taxonomies.values_mut().filter(|taxonomy| !taxonomy.ordered) {
+            for term in terms {
+                match taxonomy.terms.iter_mut().find(|known| known.iri == term.iri) {
+                    Some(known) => {
+                        known.broader.extend(term.broader.iter().cloned());
+                        known.broader.sort();
+                        known.broader.dedup();
+                    }
+                    None => taxonomy.terms.push(term.clone()),
+                }
+            }
+        }
+        for operand in self.operands.values_mut() {
+            if operand.kind == OperandType::Symbol && operand.taxonomy.is_none() {
+                Arc::make_mut(operand).taxonomy = Some(LOADED.to_owned());
+            }
+        }
+    }
+
     fn add(&mut self, file: ProfileFile) -> Result<(), String> {
         let declared = vocab::Declared::new();
         let full = |term: &str| {

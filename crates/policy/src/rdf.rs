@@ -7,8 +7,9 @@ use oxttl::TurtleParser;
 
 use crate::node::{Item, ItemKind, MAX_TEXT_BYTES, Member, Node};
 use crate::problem::{Position, Problem, Problems, SYNTAX, TOO_LARGE};
+use crate::profile::Term as TaxonomyTerm;
 use crate::refusal::Code;
-use crate::vocab::{FL, ODRL, RDF, short};
+use crate::vocab::{DCT, FL, ODRL, RDF, RDFS, SKOS, short};
 
 /// The most triples of one policy document.
 const MAX_TRIPLES: usize = 50_000;
@@ -94,6 +95,14 @@ impl Graph {
 
     pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
         self.triples.keys().map(String::as_str)
+    }
+
+    pub(crate) fn members(&self, subject: &str) -> impl Iterator<Item = (&str, &[Term])> {
+        self.triples
+            .get(subject)
+            .into_iter()
+            .flatten()
+            .map(|(predicate, objects)| (predicate.as_str(), objects.as_slice()))
     }
 
     /// The names of the policies in the graph: what is typed as one, or has rules.
@@ -299,6 +308,47 @@ impl Graph {
             };
         }
     }
+}
+
+/// The terms of a taxonomy graph: everything that is ordered or labelled.
+pub(crate) fn terms(graph: &Graph) -> Vec<TaxonomyTerm> {
+    let broader_by = [
+        format!("{SKOS}broader"),
+        format!("{RDFS}subClassOf"),
+        format!("{ODRL}partOf"),
+        format!("{DCT}isPartOf"),
+    ];
+    let labels_by = [format!("{SKOS}prefLabel"), format!("{RDFS}label")];
+    let mut found: BTreeMap<String, TaxonomyTerm> = BTreeMap::new();
+    let blank = |iri: &str| TaxonomyTerm {
+        iri: iri.to_owned(),
+        broader: Vec::new(),
+        also: Vec::new(),
+        label: std::array::from_fn(|_| String::new()),
+    };
+    for subject in graph.subjects().filter(|subject| !subject.starts_with("_:")) {
+        for predicate in &broader_by {
+            for object in graph.objects(subject, predicate) {
+                if let Term::NamedNode(upper) = object {
+                    found.entry(upper.as_str().to_owned()).or_insert_with(|| blank(upper.as_str()));
+                    let term = found.entry(subject.to_owned()).or_insert_with(|| blank(subject));
+                    term.broader.push(upper.as_str().to_owned());
+                }
+            }
+        }
+        for object in labels_by.iter().flat_map(|predicate| graph.objects(subject, predicate)) {
+            if let Term::Literal(literal) = object {
+                let lang = crate::profile::Lang::of_tag(literal.language().unwrap_or("en"));
+                let term = found.entry(subject.to_owned()).or_insert_with(|| blank(subject));
+                if let Some(place) = term.label.get_mut(lang as usize)
+                    && place.is_empty()
+                {
+                    literal.value().clone_into(place);
+                }
+            }
+        }
+    }
+    found.into_values().collect()
 }
 
 fn shown(name: &str) -> String {

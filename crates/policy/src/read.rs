@@ -25,6 +25,9 @@ pub(crate) const MAX_LOGIC_DEPTH: usize = 16;
 /// The longest identifier.
 const MAX_ID_BYTES: usize = 2_048;
 
+/// What a rule without action is about where that is allowed; no profile knows it, so no decision permits by it.
+pub(crate) const ANY_ACTION: &str = "urn:fairlead:any-action";
+
 /// The party functions of the common vocabulary beside assigner and assignee.
 pub(crate) const PARTY_FUNCTIONS: [&str; 12] = [
     "attributedParty",
@@ -46,10 +49,12 @@ pub(crate) fn read(
     tables: &Tables,
     from_rdf: bool,
     parents: &[&Model],
+    lenient: bool,
 ) -> Result<Model, Problems> {
     let mut reader = Reader {
         tables,
         parents,
+        lenient,
         named: BTreeSet::new(),
         from_rdf,
         problems: Vec::new(),
@@ -74,6 +79,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) tables: &'a Tables,
     /// Policies that this one may inherit from, already resolved themselves, so no circle can occur.
     parents: &'a [&'a Model],
+    /// Whether a rule may leave out its action, which then is any action: only for compliance reports.
+    lenient: bool,
     /// The profiles that the policy names.
     pub(crate) named: BTreeSet<String>,
     from_rdf: bool,
@@ -196,7 +203,7 @@ impl Reader<'_> {
         for parent in &inherits {
             self.inherit(&mut model, parent, node);
         }
-        if model.rules.is_empty() && self.problems.is_empty() {
+        if model.rules.is_empty() && self.problems.is_empty() && !self.lenient {
             self.complain(
                 &MISSING_MEMBER,
                 &node.at,
@@ -502,9 +509,17 @@ impl Reader<'_> {
     }
 
     fn rule(&mut self, item: &Item, kind: RuleKind, shared: &Shared, depth: usize, out: &mut Vec<Rule>) {
-        let ItemKind::Node(node) = &item.kind else {
-            self.complain(&BAD_VALUE, &item.at, item.shown(), "a rule written out", None);
-            return;
+        let bare;
+        let node = match &item.kind {
+            ItemKind::Node(node) => node,
+            ItemKind::Iri(id) if self.lenient => {
+                bare = Node { at: item.at.clone(), id: Some(id.clone()), ..Node::default() };
+                &bare
+            }
+            _ => {
+                self.complain(&BAD_VALUE, &item.at, item.shown(), "a rule written out", None);
+                return;
+            }
         };
         let mut known = vec!["action", "target", "output", "assigner", "assignee", "constraint"];
         known.extend(PARTY_FUNCTIONS);
@@ -548,7 +563,10 @@ impl Reader<'_> {
         parties.extend(shared.parties.iter().cloned());
         parties.sort();
         parties.dedup();
-        let actions = self.own_or_shared(node, "action", actions, &shared.actions);
+        let mut actions = self.own_or_shared(node, "action", actions, &shared.actions);
+        if self.lenient && actions.is_empty() && !node.has(&odrl("action")) {
+            actions.push((ANY_ACTION.to_owned(), Vec::new()));
+        }
         let targets = self.own_or_shared(node, "target", targets, &shared.targets);
         let assigners = self.own_or_shared(node, "assigner", assigners, &shared.assigners);
         let assignees = self.own_or_shared(node, "assignee", assignees, &shared.assignees);

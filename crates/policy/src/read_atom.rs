@@ -37,7 +37,8 @@ fn odrl(term: &str) -> String {
 impl Reader<'_> {
     /// A term of a profile may be used only by a policy that names it (ODRL 2.2 Information Model, 4.1).
     pub(crate) fn profile_named(&mut self, profile: &str, term: &str, at: &Position) {
-        if profile != CORE_PROFILE && !self.named.contains(profile) {
+        let free = profile == CORE_PROFILE || self.tables.unnamed.contains(profile);
+        if !free && !self.named.contains(profile) {
             let suggestion = Some(format!("\"profile\": \"{profile}\""));
             self.complain(
                 &PROFILE_NOT_NAMED,

@@ -1,0 +1,172 @@
+//! Compliance reports over worlds as the public test material writes them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use policy::Profiles;
+use policy::report::{Report, Semantics, evaluate};
+
+const PREFIXES: &str = "@prefix odrl: <http://www.w3.org/ns/odrl/2/> . @prefix ex: <http://example.org/> .
+@prefix temp: <http://example.com/request/> . @prefix dct: <http://purl.org/dc/terms/> . @prefix dpv: <https://w3id.org/dpv#> .
+@prefix xsd: <http://www.w3.org/2001/XMLSchema#> . @prefix report: <https://w3id.org/force/compliance-report#> .
+@prefix sotw: <https://w3id.org/force/sotw#> .\n";
+
+const REQUEST: &str = "<urn:request> a odrl:Request ; odrl:permission <urn:request:rule> .
+<urn:request:rule> a odrl:Permission ; odrl:assignee ex:carol ; odrl:action odrl:read ; odrl:target ex:book .";
+
+const WORLD: &str = "<urn:world> ex:includes temp:currentTime . temp:currentTime dct:issued \"2026-05-01T10:00:00.000Z\"^^xsd:dateTime .";
+
+fn run(policy: &str, request: &str, world: &str, semantics: Semantics) -> Report {
+    let text = |body: &str| if body.starts_with('{') { body.to_owned() } else { format!("{PREFIXES}{body}") };
+    evaluate(&text(policy), &text(request), &text(world), semantics, &Profiles::shipped())
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn active(report: &Report) -> Vec<bool> {
+    report.rule_reports.iter().map(|rule| rule.activation_state == "Active").collect()
+}
+
+#[test]
+fn premises_decide_activation() {
+    let rule = |parts: &str| {
+        format!(
+            "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> a odrl:Permission {parts} ."
+        )
+    };
+    let time = |operator: &str, at: &str| {
+        rule(&format!(
+            "; odrl:action odrl:read ; odrl:constraint <urn:c> . <urn:c> odrl:leftOperand odrl:dateTime ; odrl:operator odrl:{operator} ; odrl:rightOperand \"{at}\"^^xsd:dateTime"
+        ))
+    };
+    let cases = [
+        (rule(""), true, 0),
+        (rule("; odrl:action odrl:use"), true, 1),
+        (rule("; odrl:action odrl:sell"), false, 1),
+        (rule("; odrl:action odrl:modify, odrl:read ; odrl:assignee ex:carol"), true, 2),
+        (rule("; odrl:assignee ex:dave ; odrl:target ex:book"), false, 2),
+        (time("gt", "2026-01-01T00:00:00Z"), true, 2),
+        (time("lt", "2026-01-01T00:00:00Z"), false, 2),
+        (time("eq", "2026-05-01T10:00:00Z"), true, 2),
+        // Nobody stated a purpose: no information is unsatisfied.
+        (
+            rule(
+                "; odrl:constraint <urn:c> . <urn:c> odrl:leftOperand odrl:purpose ; odrl:operator odrl:neq ; odrl:rightOperand dpv:Marketing",
+            ),
+            false,
+            1,
+        ),
+    ];
+    for (policy, expected, premises) in cases {
+        let report = run(&policy, REQUEST, WORLD, Semantics::Force);
+        assert_eq!(active(&report), [expected], "{policy}");
+        assert_eq!(report.rule_reports[0].premises.len(), premises, "{policy}");
+        assert_eq!(report.decision, if expected { "permit" } else { "deny" });
+        assert_eq!(report.rule_reports[0].rule_request, "urn:request:rule");
+    }
+    let nobody = "<urn:policy> a odrl:Set ; odrl:prohibition <urn:rule> . <urn:rule> a odrl:Prohibition .";
+    let report = run(nobody, REQUEST, WORLD, Semantics::Force);
+    assert_eq!((active(&report), report.decision), (vec![true], "deny"));
+    assert_eq!(report.rule_reports[0].kind, "ProhibitionReport");
+}
+
+#[test]
+fn collections_take_their_members_from_the_world() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> .
+        <urn:rule> odrl:action odrl:read ; odrl:target ex:shelf ; odrl:assignee ex:readers .
+        ex:shelf a odrl:AssetCollection ; odrl:source ex:shelfId . ex:readers a odrl:PartyCollection ; odrl:source ex:readersId .";
+    let world = |included: &str| {
+        format!("<urn:world> ex:includes temp:currentTime{included} . temp:currentTime dct:issued \"2026-05-01T10:00:00Z\"^^xsd:dateTime .
+            ex:book odrl:partOf ex:shelfId . ex:carol odrl:partOf ex:readersId .")
+    };
+    for (included, expected) in
+        [(", ex:book, ex:carol", true), (", ex:book", false), (", ex:carol", false), ("", false)]
+    {
+        assert_eq!(
+            active(&run(policy, REQUEST, &world(included), Semantics::Force)),
+            [expected],
+            "{included}"
+        );
+    }
+}
+
+#[test]
+fn duties_block_as_the_semantics_say() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:read ; odrl:duty <urn:duty> . <urn:duty> a odrl:Duty ; odrl:action odrl:compensate .";
+    let world = |state: &str| {
+        format!("{WORLD} <urn:world> ex:includes <urn:earlier> . <urn:earlier> a report:PolicyReport ; report:ruleReport <urn:earlier:duty> .
+            <urn:earlier:duty> a report:DutyReport ; report:rule <urn:duty> ; report:deonticState report:{state} .")
+    };
+    for (state, force, draft) in
+        [("NonSet", true, false), ("Fulfilled", true, true), ("Violated", false, false)]
+    {
+        let by_force = run(policy, REQUEST, &world(state), Semantics::Force);
+        assert_eq!(active(&by_force), [force], "{state}");
+        assert_eq!(by_force.rule_reports[0].conditions[0].id, "urn:earlier:duty");
+        assert_eq!(active(&run(policy, REQUEST, &world(state), Semantics::Draft)), [draft], "{state}");
+    }
+    let none = run(policy, REQUEST, WORLD, Semantics::Force);
+    assert_eq!(
+        (active(&none), none.rule_reports[0].conditions[0].performance_state),
+        (vec![true], "Unknown")
+    );
+}
+
+#[test]
+fn newer_requests_and_plain_json() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:read ; odrl:target ex:book ;
+        odrl:constraint [ odrl:leftOperand odrl:deliveryChannel ; odrl:operator odrl:eq ; odrl:rightOperand <urn:channel> ],
+          [ odrl:leftOperand odrl:purpose ; odrl:operator odrl:isA ; odrl:rightOperand dpv:ResearchAndDevelopment ] .";
+    let request = "<urn:request> a sotw:EvaluationRequest ; sotw:requestedAction odrl:read ; sotw:requestingParty ex:carol ; sotw:requestedTarget ex:book ;
+        sotw:requestParameter [ sotw:value <urn:channel> ; sotw:describesFeature sotw:DeliveryChannel ],
+          [ sotw:value dpv:AcademicResearch ; sotw:describesFeature sotw:Purpose ] .";
+    let world = "<urn:world> a sotw:SotW ; sotw:currentTime ex:now . ex:now dct:issued \"2026-05-01T10:00:00Z\"^^xsd:dateTime .";
+    assert_eq!(active(&run(policy, request, world, Semantics::Force)), [true]);
+    let request = r#"{"action":"read","target":"http://example.org/book","assignee":"urn:c","facts":{"purpose":"AcademicResearch"}}"#;
+    let world = r#"{"now":"2026-05-01T10:00:00Z","facts":{"deliveryChannel":"urn:channel"}}"#;
+    assert_eq!(active(&run(policy, request, world, Semantics::Draft)), [true]);
+    let other = world.replace("urn:channel", "urn:other");
+    assert_eq!(active(&run(policy, request, &other, Semantics::Draft)), [false]);
+}
+
+#[test]
+fn turtle_reads_back_and_nested_constraints_are_told() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:write ; odrl:constraint <urn:or> .
+        <urn:or> odrl:or <urn:a>, <urn:b> . <urn:a> odrl:leftOperand odrl:dateTime ; odrl:operator odrl:lt ; odrl:rightOperand \"2026-01-01T00:00:00Z\"^^xsd:dateTime .
+        <urn:b> odrl:leftOperand odrl:dateTime ; odrl:operator odrl:gt ; odrl:rightOperand \"2026-01-01T00:00:00Z\"^^xsd:dateTime .";
+    let request = REQUEST.replace("odrl:read", "odrl:write");
+    let report = run(policy, &request, WORLD, Semantics::Force);
+    assert_eq!(active(&report), [true], "a deprecated action is the one that replaces it, on both sides");
+    let logical = &report.rule_reports[0].premises[1];
+    assert_eq!((logical.operator, logical.premises.len(), logical.satisfied), (Some("or"), 2, true));
+    let turtle = report.to_turtle();
+    let triples: Result<Vec<_>, _> = oxttl::TurtleParser::new().for_slice(&turtle).collect();
+    assert!(triples.unwrap().len() > 20, "{turtle}");
+    assert!(turtle.contains("report:activationState report:Active"));
+    assert_eq!(
+        run(policy, &request, WORLD, Semantics::Force).to_turtle(),
+        turtle,
+        "same inputs, same report"
+    );
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(json["ruleReports"][0]["activationState"], "Active");
+}
+
+#[test]
+fn taxonomies_and_foreign_operands_can_be_loaded() {
+    let profiles = Profiles::shipped()
+        .with_file(r#"{"format":1,"profile":"http://w3id.org/odrl/axis","version":"1","operands":[
+            {"iri":"http://w3id.org/odrl/axis#width","type":"number","operators":["lteq","gteq"]}]}"#)
+        .unwrap()
+        .with_taxonomy("@prefix skos: <http://www.w3.org/2004/02/skos/core#> . <urn:alps> skos:broader <urn:europe> ; skos:prefLabel \"Alps\"@en .", "")
+        .unwrap();
+    let policy = format!(
+        "{PREFIXES}<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:read ; odrl:constraint
+          [ odrl:leftOperand <http://w3id.org/odrl/axis#width> ; odrl:operator odrl:lteq ; odrl:rightOperand 800 ],
+          [ odrl:leftOperand odrl:spatial ; odrl:operator odrl:isPartOf ; odrl:rightOperand <urn:europe> ] ."
+    );
+    let world = r#"{"facts":{"http://w3id.org/odrl/axis#width":600,"spatial":"urn:alps"}}"#;
+    let report =
+        evaluate(&policy, &format!("{PREFIXES}{REQUEST}"), world, Semantics::Force, &profiles).unwrap();
+    assert_eq!(active(&report), [true]);
+    let refused =
+        evaluate(&policy, &format!("{PREFIXES}{REQUEST}"), world, Semantics::Force, &Profiles::shipped());
+    assert_eq!(refused.unwrap_err().first().code.code, "policy/unknown-operand");
+}
