@@ -274,9 +274,11 @@ fn is_subject_base(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    type Rule = fn(&str) -> bool;
+
     #[test]
     fn texts_are_parsed_once() {
-        let good: &[(fn(&str) -> bool, &str)] = &[
+        let good: &[(Rule, &str)] = &[
             (is_jurisdiction, "HK"),
             (is_prefix, "2001:db8:852::/48"),
             (is_prefix, "192.0.2.0/24"),
@@ -292,7 +294,7 @@ mod tests {
         for (rule, text) in good {
             assert!(rule(text), "{text}");
         }
-        let bad: &[(fn(&str) -> bool, &str)] = &[
+        let bad: &[(Rule, &str)] = &[
             (is_jurisdiction, "hk"),
             (is_jurisdiction, "CN-HK"),
             (is_prefix, "2001:db8:852::1/48"),
