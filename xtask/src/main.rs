@@ -1,8 +1,7 @@
-//! The project's tasks: `cargo xtask certs | codegen | refusals | tidy`. One language for scripts, one command for each need.
+//! The project's tasks: `cargo xtask certs | codegen | tidy`. One language for scripts, one command for each need.
 
 mod certs;
 mod codegen;
-mod refusals;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -32,12 +31,6 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Write docs/refusals.md from the refusal codes in the sources
-    Refusals {
-        /// Change nothing; fail if the page is not what the sources say
-        #[arg(long)]
-        check: bool,
-    },
     /// Hold the house rules: the picture of the crates, the walls of the pure ones, file sizes, tests without sleep
     Tidy,
 }
@@ -46,7 +39,6 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Certs { dir } => certs::run(&dir),
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
-        Task::Refusals { check } => workspace_root().and_then(|root| refusals::run(&root, check)),
         Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! Pages that must stay true: every crate has its row in ARCHITECTURE.md, every refusal its entry in docs/refusals.md.
+//! Pages that must stay true: every crate has its row in ARCHITECTURE.md.
 
 use std::fs;
 use std::path::Path;
@@ -6,15 +6,11 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::Findings;
-use crate::refusals;
 
 pub fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     match fs::read_to_string(root.join("ARCHITECTURE.md")) {
         Ok(map) => crates_on_the_map(root, &map, findings)?,
         Err(error) => findings.problem(format!("ARCHITECTURE.md: {error}")),
-    }
-    if let Err(error) = refusals::run(root, true) {
-        findings.problem(format!("{error:#}"));
     }
     Ok(())
 }

@@ -2,13 +2,12 @@
 
 mod crates;
 mod documents;
+mod refusals;
 mod sources;
 
 use std::path::Path;
 
 use anyhow::bail;
-
-pub use sources::{SourceFile, rust_files};
 
 /// What the rules found.
 #[derive(Default)]
@@ -29,7 +28,9 @@ impl Findings {
 pub fn run(root: &Path) -> anyhow::Result<String> {
     let mut findings = Findings::default();
     crates::check(root, &mut findings)?;
-    sources::check(root, &mut findings)?;
+    let files = sources::rust_files(root)?;
+    sources::check(&files, &mut findings);
+    refusals::check(root, &files, &mut findings);
     documents::check(root, &mut findings)?;
     let warnings: String = findings.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     if findings.problems.is_empty() {

@@ -52,13 +52,11 @@ const NEVER_IN_PURE: &[(&str, &str)] = &[
     ("async fn", "a pure crate waits for nothing"),
 ];
 
-pub fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> {
-    let files = rust_files(root)?;
-    let test_modules = test_modules(&files);
-    for file in &files {
+pub fn check(files: &[SourceFile], findings: &mut Findings) {
+    let test_modules = test_modules(files);
+    for file in files {
         check_file(file, test_modules.contains(&file.module()), findings);
     }
-    Ok(())
 }
 
 /// A source file by its path from the root, with `/`.

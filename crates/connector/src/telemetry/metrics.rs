@@ -27,6 +27,8 @@ const CONNECTIONS: &str = "fairlead_connections";
 const OUTBOX: &str = "fairlead_outbox_waiting";
 const DATASETS: &str = "fairlead_catalogue_datasets";
 const LEDGER: &str = "fairlead_ledger_records";
+const LISTS_EXPIRE: &str = "fairlead_revocation_lists_expire_seconds";
+const AUTHORITY_FETCHES: &str = "fairlead_authority_fetches_total";
 const READY: &str = "fairlead_ready";
 const CERTIFICATE_EXPIRES: &str = "fairlead_certificate_expires_seconds";
 const STATEMENT_EXPIRES: &str = "fairlead_statement_expires_seconds";
@@ -139,6 +141,16 @@ pub fn statement_expires(at: UnixMillis) {
     gauge!(STATEMENT_EXPIRES).set(seconds(at));
 }
 
+/// When the first of the revocation lists in force is to be replaced; then the grace begins.
+pub fn revocation_lists_expire(at: UnixMillis) {
+    gauge!(LISTS_EXPIRE).set(seconds(at));
+}
+
+/// Lists and statement were asked for from the authority, with `outcome` (`fetched` or `failed`).
+pub fn authority_fetch(outcome: &'static str) {
+    counter!(AUTHORITY_FETCHES, "outcome" => outcome).increment(1);
+}
+
 fn describe() {
     describe_counter!(NEGOTIATION_STEPS, "Steps of contract negotiations, by role and the state they led to");
     describe_counter!(TRANSFER_STEPS, "Steps of transfer processes, by role and the state they led to");
@@ -152,6 +164,11 @@ fn describe() {
     describe_gauge!(OUTBOX, "Messages that wait for delivery");
     describe_gauge!(DATASETS, "Datasets in the local copy of the catalogue");
     describe_gauge!(LEDGER, "Records of the ledger");
+    describe_counter!(AUTHORITY_FETCHES, "Fetches of lists and statement from the authority, by outcome");
+    describe_gauge!(
+        LISTS_EXPIRE,
+        "When the first revocation list in force is to be replaced, seconds since 1970"
+    );
     describe_gauge!(READY, "1 where the connector is ready, else 0");
     describe_gauge!(CERTIFICATE_EXPIRES, "End of the certificate, seconds since 1970");
     describe_gauge!(STATEMENT_EXPIRES, "End of the membership statement, seconds since 1970");
@@ -190,6 +207,8 @@ mod tests {
             catalogue_datasets(6);
             ledger_records(7);
             ready(true);
+            revocation_lists_expire(UnixMillis(3_000));
+            authority_fetch("fetched");
             certificate_expires(UnixMillis(1_500));
             statement_expires(UnixMillis(2_000));
         });
@@ -208,7 +227,7 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!((count("# HELP fairlead_"), count("# TYPE fairlead_")), (15, 15), "{text}");
+        assert_eq!((count("# HELP fairlead_"), count("# TYPE fairlead_")), (17, 17), "{text}");
     }
 
     #[test]
