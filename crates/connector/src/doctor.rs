@@ -104,17 +104,17 @@ pub async fn this_connector(node: &Arc<Node>) -> Vec<DoctorCheck> {
     let now = node.now();
     checks.push(settings(node));
     checks.push(disk(node));
-    checks.push(match node.store.read(|store| Ok::<_, Error>((store.ledger_head()?, store.outbox_len()?))).await {
+    match node.store.read(|store| Ok::<_, Error>((store.ledger_head()?, store.outbox_len()?))).await {
         Ok((head, waiting)) => {
             checks.push(ok("state", format!("ledger of {} records", head.size)));
-            if waiting == 0 {
+            checks.push(if waiting == 0 {
                 ok("outbox", "nothing waits")
             } else {
                 warning("outbox", format!("{waiting} messages wait"), &STUCK_OUTBOX)
-            }
+            });
         }
-        Err(error) => failed("state", error),
-    });
+        Err(error) => checks.push(failed("state", error)),
+    }
     checks.push(match node.clock.trusted_now() {
         Ok(now) => ok("clock", now.to_string()),
         Err(refusal) => failed("clock", refusal),

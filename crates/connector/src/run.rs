@@ -39,6 +39,7 @@ use crate::grpc::dsp::{As, Versions};
 use crate::grpc::identity::Exchange;
 use crate::grpc::notice::Notices;
 use crate::node::Node;
+use crate::telemetry::metrics;
 use crate::policies::Policies;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
@@ -217,7 +218,7 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
     let on_refused = Arc::new(|remote: SocketAddr, error: &std::io::Error| {
         let code = identity::classify_io_error(error).map_or("identity/handshake-failed", |code| code.code);
         tracing::warn!(%remote, code, %error, "refused a TLS handshake");
-        metrics::counter!("fairlead_refusals_total", "code" => code).increment(1);
+        metrics::refused(code);
     });
     let accepted = listener::accept(
         socket,

@@ -200,7 +200,7 @@ async fn fetch(node: &Arc<Node>) -> Result<(), Error> {
     let _one_at_a_time = CHANGING.lock().await;
     let fetched = fetch_all(node).await;
     let outcome = if fetched.is_ok() { "fetched" } else { "failed" };
-    ::metrics::counter!("fairlead_authority_fetches_total", "outcome" => outcome).increment(1);
+    metrics::authority_fetch(outcome);
     fetched
 }
 
@@ -434,7 +434,7 @@ fn close(node: &Node, connection: &Connection, peer: &VerifiedParticipant, refus
         return;
     }
     tracing::warn!(peer = %peer.id(), remote = %connection.remote, code = refusal.code.code, detail = %refusal.detail, "connection closed");
-    metrics::refused(refusal.code);
+    metrics::refused(refusal.code.code);
     connection.close();
     node.data.stop_peer(peer.id(), refusal);
 }

@@ -101,7 +101,7 @@ pub async fn show(
             Ok(policy) => clauses(&policy, language(&request.language)),
             Err(refusal) => {
                 let warning = refusal.to_string();
-                vec![admin::Clause { warning, kind: "general".to_owned(), ..admin::Clause::default() }]
+                vec![admin::Clause { warnings: vec![warning], kind: "general".to_owned(), ..admin::Clause::default() }]
             }
         };
         offers.push(admin::CatalogueOffer {

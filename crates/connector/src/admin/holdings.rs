@@ -330,7 +330,8 @@ async fn use_request(node: &Arc<Node>, request: &admin::UseRequest) -> Result<Us
     })
 }
 
-fn expand_action(text: &str) -> Result<String, Error> {
+/// An action in full: bare names are ODRL's, `export` is ours.
+pub fn expand_action(text: &str) -> Result<String, Error> {
     match text {
         "" => Err(bad_argument("an action is needed, e.g. read")),
         "export" => Ok(format!("{FL}export")),

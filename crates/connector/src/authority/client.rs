@@ -106,7 +106,7 @@ pub async fn enrol(config: &Config, token: &str) -> Result<Enrolled, Error> {
     let ticking: identity::Clock = Arc::new(move || ticking.now());
     let tls = identity::tls::enrolment_client_config(&token, &ticking)?;
     let (channel, connection) = dial(&token.address().to_string(), tls).await?;
-    let request = EnrolRequest { secret: token.secret().expose().clone(), csr_der: key.csr()? };
+    let request = EnrolRequest { secret: token.secret().expose().clone(), csr_der: key.csr()?.into() };
     let answer = EnrolmentServiceClient::new(channel)
         .max_decoding_message_size(MAX_ANSWER_BYTES)
         .max_encoding_message_size(MAX_REQUEST_BYTES)
@@ -175,12 +175,13 @@ impl AuthorityClient {
     pub async fn lists(&mut self) -> Result<Lists, Error> {
         let answer = self.service.get_lists(GetListsRequest {}).await.map_err(|status| refused(&status))?;
         let answer = answer.into_inner();
-        Ok(Lists { revocation_lists: answer.revocation_lists, minimum_sequences: answer.minimum_sequences })
+        let revocation_lists = answer.revocation_lists.iter().map(|der| der.to_vec()).collect();
+        Ok(Lists { revocation_lists, minimum_sequences: answer.minimum_sequences })
     }
 
     /// Has another key certified in our name.
     pub async fn renew(&mut self, key: &ConnectorKey) -> Result<Issued, Error> {
-        let request = RenewRequest { csr_der: key.csr()? };
+        let request = RenewRequest { csr_der: key.csr()?.into() };
         let answer = self.service.renew(request).await.map_err(|status| refused(&status))?;
         Ok(read_issued(answer.into_inner()).0)
     }
@@ -237,7 +238,8 @@ fn refused(status: &Status) -> Error {
 }
 
 fn read_issued(answer: EnrolResponse) -> (Issued, Vec<CertificateDer<'static>>) {
-    let certificates = |ders: Vec<Vec<u8>>| ders.into_iter().map(CertificateDer::from).collect();
+    let certificates =
+        |ders: Vec<bytes::Bytes>| ders.iter().map(|der| CertificateDer::from(der.to_vec())).collect::<Vec<_>>();
     (Issued { chain: certificates(answer.chain), statement: answer.statement }, certificates(answer.roots))
 }
 

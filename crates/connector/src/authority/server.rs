@@ -266,7 +266,7 @@ impl MembershipService for Desk {
     async fn get_lists(&self, request: Request<GetListsRequest>) -> Result<Response<GetListsResponse>, Status> {
         let lists = self.for_member("lists", &request, |_, _, lists, _| Ok(lists)).await?;
         Ok(Response::new(GetListsResponse {
-            revocation_lists: lists.revocation_lists,
+            revocation_lists: lists.revocation_lists.into_iter().map(bytes::Bytes::from).collect(),
             minimum_sequences: lists.minimum_sequences,
         }))
     }
@@ -318,7 +318,7 @@ fn named(chain: &[identity::CertificateDer<'static>]) -> String {
 
 fn answer(enrolled: identity::authority::Enrolled) -> EnrolResponse {
     let bytes = |certificates: Vec<identity::CertificateDer<'static>>| {
-        certificates.into_iter().map(|certificate| certificate.to_vec()).collect()
+        certificates.into_iter().map(|certificate| bytes::Bytes::copy_from_slice(&certificate)).collect()
     };
     EnrolResponse { chain: bytes(enrolled.chain), statement: enrolled.statement, roots: bytes(enrolled.roots) }
 }

@@ -34,7 +34,7 @@ impl DatasetState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetRow {
-    version: u32,
+    pub(super) version: u32,
     /// Its IRI.
     pub dataset: String,
     /// Its title, in English where there is one.

@@ -174,7 +174,10 @@ fn source_settings(config: &Config) -> Result<SourceSettings, Error> {
             .http
             .iter()
             .map(|source| HttpHost {
-                host: source.address.host.to_string(),
+                host: match &source.address.host {
+                    Host::Name(name) => name.clone(),
+                    Host::Ip(address) => address.to_string(),
+                },
                 port: source.address.port,
                 // Without roots of its own a host can only be reached in the clear.
                 plain: source.roots.is_none(),

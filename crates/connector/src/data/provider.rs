@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use control_plane::ids::DatasetId;
+use control_plane::ids::{DatasetId, printable};
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::transfer::UNKNOWN_PROCESS;
@@ -30,6 +30,7 @@ use crate::driver::{records, transfers};
 use crate::error::Error;
 use crate::grpc::{VERDICT_EXPIRED, peer, refuse};
 use crate::node::Node;
+use crate::telemetry::metrics;
 use crate::policies::facts_about;
 use crate::{catalogue, grpc};
 
@@ -42,6 +43,10 @@ control_plane::refusal_codes! {
         "the consumer ended the stream without a receipt", "使用方未提交收據即結束資料流",
         "使用方未提交收据即结束数据流",
         clause "usage control: evidence", next "pull the object again; what is held is not sent twice";
+    MALFORMED_DIGEST = "message/malformed-digest", Input,
+        "a digest is written `sha-256:` and 43 characters of base64url", "摘要須寫作 `sha-256:` 加 43 個 base64url 字元",
+        "摘要须写作 `sha-256:` 加 43 个 base64url 字符",
+        clause "foundations: hashes", next "send the digest as the manifest states it";
     OPEN_MISSING = "transfer/open-missing", Input,
         "a pull begins with its opening message", "拉取須以開啟訊息開始", "拉取须以开启消息开始",
         clause "proto/fairlead/data", next "send `open` first";
@@ -201,7 +206,7 @@ impl Pull {
         // On the list first: what is revoked between here and the first decision stops it too.
         let (registered, stop) = register(node, of);
         let (process, held, publication) = started(node, &peer, &open.provider_pid).await?;
-        let manifest = Digest::parse(&open.manifest_digest)?;
+        let manifest = digest(&open.manifest_digest)?;
         let agreement = held.signed.agreement();
         let subject = AccessSubject {
             agreement: agreement.id().clone(),
@@ -243,7 +248,7 @@ impl Pull {
                     data: chunk.data,
                     last: chunk.last,
                 };
-                metrics::counter!("fairlead_bytes_sent_total").increment(wire.data.len() as u64);
+                metrics::bytes_sent(wire.data.len() as u64);
                 Some((Ok(data::PullResponse { step: Some(Told::Chunk(wire)) }), Some(self)))
             }
             Some(Err(error)) => Some((Err(refuse(data_error(error))), None)),
@@ -259,7 +264,7 @@ impl Pull {
         let Some(Asked::Receipt(receipt)) = told.and_then(|message| message.step) else {
             return Err(missing().into());
         };
-        self.egress.check_receipt(receipt.bytes, Digest::parse(&receipt.digest)?)?;
+        self.egress.check_receipt(receipt.bytes, digest(&receipt.digest)?)?;
         let now = self.node.now();
         let fields = [
             ("transfer", self.subject.transfer.to_string()),
@@ -272,6 +277,10 @@ impl Pull {
         self.node.store.write(move |tx| records::append_fields(tx, "transfer-receipt", now, fields)).await?;
         Ok(data::PullResponse { step: Some(Told::ReceiptAccepted(data::ReceiptAccepted {})) })
     }
+}
+
+fn digest(text: &str) -> Result<Digest, Refusal> {
+    Digest::parse(text).ok_or_else(|| Refusal::new(&MALFORMED_DIGEST, format!("`{}`", printable(text))))
 }
 
 /// Decides each window from values in memory: policy, peer's verdict, time. What changes in the store stops the

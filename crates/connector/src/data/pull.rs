@@ -26,6 +26,7 @@ use super::{FlowOf, holdings, register};
 use crate::driver::{records, transfers};
 use crate::error::Error;
 use crate::node::Node;
+use crate::telemetry::metrics;
 
 control_plane::refusal_codes! {
     BROKEN = "transfer/connection-broken", Unavailable,
@@ -269,7 +270,7 @@ impl One<'_> {
                 return Err(Interrupted::Told(Status::unavailable("the stream ended early")));
             };
             let last = chunk.last;
-            metrics::counter!("fairlead_bytes_received_total").increment(chunk.data.len() as u64);
+            metrics::bytes_received(chunk.data.len() as u64);
             ingress.push(domain_chunk(chunk)?).await.map_err(data_error)?;
             if last {
                 return Ok(Answers { asked, told });

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::node::Node;
+use crate::telemetry::metrics;
 use crate::peers;
 use crate::transport::Connection;
 
@@ -27,7 +28,7 @@ impl IdentityService for Exchange {
             Err(error) => {
                 let refusal = error.into_refusal();
                 tracing::warn!(remote = %connection.remote, code = refusal.code.code, detail = %refusal.detail, "refused a connection");
-                metrics::counter!("fairlead_refusals_total", "code" => refusal.code.code).increment(1);
+                metrics::refused(refusal.code.code);
                 // A stranger learns only that; the reason is in our log.
                 Err(to_status(&refusal, Audience::Stranger))
             }

@@ -13,6 +13,7 @@ use tonic::{Request, Status};
 
 use crate::error::Error;
 use crate::node::Node;
+use crate::telemetry::metrics;
 use crate::transport::Connection;
 
 control_plane::refusal_codes! {
@@ -44,6 +45,6 @@ pub fn peer<T>(node: &Node, request: &Request<T>) -> Result<Arc<VerifiedParticip
 pub fn refuse(error: impl Into<Error>) -> Status {
     let refusal = error.into().into_refusal();
     tracing::info!(code = refusal.code.code, detail = %refusal.detail, "refused a peer's call");
-    metrics::counter!("fairlead_refusals_total", "code" => refusal.code.code).increment(1);
+    metrics::refused(refusal.code.code);
     to_status(&refusal, Audience::Peer)
 }

@@ -1,0 +1,57 @@
+//! Every refusal code of every crate, for `docs/refusals.md`.
+
+use control_plane::Code;
+
+/// Every code, sorted.
+pub fn all() -> Vec<&'static Code> {
+    let ours: &[&[&Code]] = &[
+        crate::admin::CODES,
+        crate::admin::holdings::CODES,
+        crate::authority::client::CODES,
+        crate::clock::CODES,
+        crate::config::CODES,
+        crate::data::duties::CODES,
+        crate::data::holdings::CODES,
+        crate::data::provider::CODES,
+        crate::data::pull::CODES,
+        crate::data::uses::CODES,
+        crate::doctor::CODES,
+        crate::driver::negotiations::CODES,
+        crate::driver::notices::CODES,
+        crate::driver::transfers::CODES,
+        crate::error::CODES,
+        crate::grpc::CODES,
+        crate::node::CODES,
+        crate::peers::CODES,
+        crate::run::CODES,
+        crate::transport::dialer::CODES,
+        proto::fields::CODES,
+    ];
+    let lists = ours
+        .iter()
+        .chain(control_plane::CODES)
+        .chain(identity::CODES)
+        .chain(data_plane::CODES)
+        .chain(crate::catalogue::ALL_CODES)
+        .flat_map(|list| list.iter().copied());
+    let mut all: Vec<&'static Code> = lists.chain(policy::codes()).chain(catalogue::codes()).collect();
+    all.sort_by_key(|code| code.code);
+    all
+}
+
+/// `docs/refusals.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Refusals\n\n\
+         Every refusal has a stable code. The same code stands in logs, in the command line's `--json`, in gRPC status \
+         details and in the Dataspace Protocol's `code`. A stranger is told only `refused`; an authenticated peer \
+         learns code and clause; our own operator learns everything.\n\n\
+         This page is generated: `UPDATE_DOCS=1 cargo test -p connector --test refusals`.\n\n\
+         | Code | What happened | 繁體中文 | 简体中文 | Rests on | Next step |\n|---|---|---|---|---|---|\n",
+    );
+    for code in all() {
+        let Code { code, en, zh_hant, zh_hans, clause, next, .. } = code;
+        text.push_str(&format!("| `{code}` | {en} | {zh_hant} | {zh_hans} | {clause} | {next} |\n").replace("| |", "|  |"));
+    }
+    text
+}
