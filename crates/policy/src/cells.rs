@@ -109,13 +109,15 @@ impl Space {
         let mut operands: Vec<(Symbol, SlotKind, OperandType)> = Vec::new();
         for policy in policies {
             for slot in &policy.program().slots {
-                if !operands.iter().any(|(known, ..)| *known == slot.symbol) {
-                    operands.push((slot.symbol.clone(), slot.kind, slot.info.kind));
+                let clock = slot.kind == SlotKind::Clock
+                    && operands.iter().any(|(_, kind, _)| *kind == SlotKind::Clock);
+                if !clock && !operands.iter().any(|(known, ..)| *known == slot.fact) {
+                    operands.push((slot.fact.clone(), slot.kind, slot.info.kind));
                 }
             }
         }
         for (operand, kind, operand_type) in operands {
-            let tests = tests(policies, &operand);
+            let tests = tests(policies, &operand, kind);
             match kind {
                 SlotKind::Clock => {
                     space.dimensions.push(Dimension { operand: None, points: instants(&tests) });
@@ -248,13 +250,16 @@ fn actions(policies: &[&Policy]) -> Vec<String> {
     found
 }
 
-fn tests<'p>(policies: &[&'p Policy], operand: &Symbol) -> Vec<(&'p Test, u8)> {
+/// The tests on one fact; all that ask the clock go together, whatever their operands are called.
+fn tests<'p>(policies: &[&'p Policy], operand: &Symbol, kind: SlotKind) -> Vec<(&'p Test, u8)> {
     let mut found = Vec::new();
     for policy in policies {
         let program = policy.program();
         for node in &program.nodes {
             if let NodeKind::Leaf(leaf) = node
-                && program.slots.get(usize::from(leaf.slot)).is_some_and(|slot| slot.symbol == *operand)
+                && program.slots.get(usize::from(leaf.slot)).is_some_and(|slot| {
+                    slot.fact == *operand || (kind == SlotKind::Clock && slot.kind == kind)
+                })
             {
                 found.push((&leaf.test, leaf.minimum_rank));
             }

@@ -208,7 +208,7 @@ impl<'a> Context<'a> {
         let program = policy.program();
         let mut values = [None; MAX_SLOTS];
         for (value, slot) in values.iter_mut().zip(&program.slots) {
-            *value = facts.entries.iter().find(|fact| fact.operand == slot.symbol);
+            *value = facts.entries.iter().find(|fact| fact.operand == slot.fact);
         }
         Self {
             tables: policy.tables(),

@@ -91,13 +91,13 @@ pub struct Duty {
     pub enforcement: Enforcement,
     /// The number of its clause in [`crate::Policy::render`].
     pub clause: String,
+    pub(crate) deletes: bool,
 }
 
 impl Duty {
-    /// Whether the duty is to delete.
-    pub fn is_delete(&self) -> bool {
-        self.action == crate::vocab::action::DELETE
-            || self.action == format!("{}proveDeletion", crate::vocab::FL)
+    /// Whether the duty is to delete: `odrl:delete` or an action included in it.
+    pub const fn is_delete(&self) -> bool {
+        self.deletes
     }
 }
 
@@ -105,13 +105,15 @@ pub(crate) fn atom_deadline(atom: &Atom) -> Option<Deadline> {
     if !matches!(atom.operator, Operator::Lt | Operator::Lteq | Operator::Eq) {
         return None;
     }
-    match (atom.operand.iri.as_str(), atom.rights.first()) {
+    let iri = atom.operand.fact.as_deref().unwrap_or(&atom.operand.iri);
+    let iri = if atom.operand.kind == OperandType::Instant { operand::DATE_TIME } else { iri };
+    match (iri, atom.rights.first()) {
         (operand::DATE_TIME, Some(Right::Instant { lo, .. })) => Some(Deadline::At(UnixMillis(*lo))),
         (operand::DATE_TIME, Some(Right::Day { start_lo, .. })) => {
             let last = if atom.operator == Operator::Lt { 0 } else { crate::value::DAY_MILLIS - 1 };
             Some(Deadline::At(UnixMillis(start_lo.saturating_add(last))))
         }
-        (iri, Some(Right::Duration { lo, .. })) => {
+        (_, Some(Right::Duration { lo, .. })) => {
             let anchor = match iri {
                 operand::SINCE_SIGNING => Anchor::Signing,
                 operand::SINCE_END => Anchor::End,

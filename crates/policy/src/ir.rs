@@ -27,6 +27,8 @@ pub(crate) enum SlotKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub symbol: Symbol,
+    /// The operand whose fact is read.
+    pub fact: Symbol,
     pub kind: SlotKind,
     pub info: Arc<OperandInfo>,
     /// Whether the agreement's timestamp stands in for a missing fact.
@@ -268,16 +270,18 @@ impl Compiler<'_> {
                 self.refuse(&atom.at, "operands", MAX_SLOTS);
                 return 0;
             }
-            let kind = match iri.as_str() {
+            let fact = atom.operand.fact.as_deref().unwrap_or(iri);
+            let kind = match fact {
                 operand::PARTICIPANT => SlotKind::Participant,
                 _ if atom.operand.kind == OperandType::Instant => SlotKind::Clock,
                 _ => SlotKind::Fact,
             };
             self.program.slots.push(Slot {
                 symbol: Symbol::new(iri),
+                fact: Symbol::new(fact),
                 kind,
                 info: Arc::clone(&atom.operand),
-                signing: iri == operand::SINCE_SIGNING,
+                signing: fact == operand::SINCE_SIGNING,
             });
             self.program.slots.len() - 1
         });

@@ -205,7 +205,10 @@ impl World<'_> {
         if atom.operand.kind == OperandType::Instant {
             return self.instant(atom);
         }
-        let fact = self.facts.entries.iter().find(|fact| fact.operand.as_str() == atom.operand.iri);
+        let fact =
+            self.facts.entries.iter().find(|fact| {
+                fact.operand.as_str() == atom.operand.fact.as_deref().unwrap_or(&atom.operand.iri)
+            });
         let value = match fact {
             Some(fact) => {
                 let needed = atom.minimum_source.map_or(0, Source::rank).max(atom.operand.source.rank());

@@ -338,6 +338,10 @@ fn list_duties(model: &Model, tables: &Tables, program: &Program) -> Vec<Duty> {
             phase: compiled.phase,
             deadline: compiled.deadline,
             enforcement: crate::duty::enforcement(rule, tables),
+            deletes: match (tables.action(crate::vocab::action::DELETE), tables.action(&rule.action)) {
+                (Some(delete), Some(action)) => tables.covered(delete).contains(action),
+                _ => false,
+            },
             clause,
         })
         .collect()

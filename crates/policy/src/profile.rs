@@ -257,6 +257,9 @@ pub(crate) struct OperandInfo {
     pub taxonomy: Option<String>,
     #[serde(default)]
     pub family: Family,
+    /// The operand whose fact this one reads, where two profiles name one thing.
+    #[serde(default)]
+    pub fact: Option<String>,
     #[serde(default)]
     pub label: Label,
     #[serde(skip)]
@@ -342,6 +345,9 @@ struct ProfileFile {
     actions: Vec<ActionInfo>,
     #[serde(default)]
     deprecated: BTreeMap<String, String>,
+    /// Other names of the ODRL operators.
+    #[serde(default, rename = "operatorNames")]
+    operator_names: BTreeMap<String, Operator>,
     #[serde(default)]
     taxonomies: Vec<TaxonomyFile>,
 }
@@ -464,6 +470,8 @@ pub(crate) struct Tables {
     /// Hash and index of each action, sorted.
     pub by_hash: Vec<(u64, usize)>,
     pub deprecated: BTreeMap<String, String>,
+    /// Names of operators that are not ODRL's.
+    pub operators: BTreeMap<String, Operator>,
     pub taxonomies: BTreeMap<String, Taxonomy>,
 }
 
@@ -557,10 +565,12 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    const FILES: [&'static str; 3] = [
+    const FILES: [&'static str; 5] = [
         include_str!("../profiles/odrl-core.json"),
         include_str!("../profiles/taxonomies-1.json"),
         include_str!("../profiles/fairlead-1.json"),
+        include_str!("../profiles/ids-1.json"),
+        include_str!("../profiles/catena-x-2025-9.json"),
     ];
 
     /// The profiles that come with Fairlead; read once, then shared.
@@ -717,6 +727,7 @@ impl Tables {
         for mut operand in file.operands {
             operand.iri = full(&operand.iri)?;
             operand.profile.clone_from(&file.profile);
+            operand.fact = operand.fact.as_deref().map(full).transpose()?;
             if let Some(name) = operand.taxonomy.as_ref().filter(|_| operand.kind == OperandType::Ordered) {
                 let ordered = self.taxonomies.get(name).is_some_and(|taxonomy| taxonomy.ordered);
                 if !ordered {
@@ -740,6 +751,9 @@ impl Tables {
         }
         if self.actions.len() > MAX_ACTIONS {
             return Err(format!("{} actions, at most {MAX_ACTIONS}", self.actions.len()));
+        }
+        for (name, operator) in &file.operator_names {
+            self.operators.insert(full(name)?, *operator);
         }
         for (old, new) in &file.deprecated {
             self.deprecated.insert(full(old)?, full(new)?);

@@ -152,7 +152,7 @@ impl Reader<'_> {
     fn operator(&mut self, item: &Item) -> Option<Operator> {
         let name = expand_vocab(&item.shown(), &Vec::new());
         let term = name.strip_prefix(ODRL).unwrap_or(&name);
-        let operator = Operator::of_name(term);
+        let operator = Operator::of_name(term).or_else(|| self.tables.operators.get(&name).copied());
         if operator.is_none() {
             let names = Operator::ALL.map(|(_, name)| name);
             let suggestion = nearest(term, names.iter().copied());
