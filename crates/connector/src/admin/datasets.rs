@@ -101,7 +101,11 @@ pub async fn show(
             Ok(policy) => clauses(&policy, language(&request.language)),
             Err(refusal) => {
                 let warning = refusal.to_string();
-                vec![admin::Clause { warnings: vec![warning], kind: "general".to_owned(), ..admin::Clause::default() }]
+                vec![admin::Clause {
+                    warnings: vec![warning],
+                    kind: "general".to_owned(),
+                    ..admin::Clause::default()
+                }]
             }
         };
         offers.push(admin::CatalogueOffer {
@@ -126,7 +130,11 @@ pub async fn show(
         state: ACTIVE.to_owned(),
         epoch,
         seq,
-        envelope_hash: stored.as_ref().and_then(envelope_hash).map(|hash| hash.to_string()).unwrap_or_default(),
+        envelope_hash: stored
+            .as_ref()
+            .and_then(envelope_hash)
+            .map(|hash| hash.to_string())
+            .unwrap_or_default(),
         offers,
         media_types: distributions.clone().filter_map(|one| one.media_type.clone()).collect(),
         byte_size: distributions.filter_map(|one| one.byte_size).fold(0, u64::saturating_add),

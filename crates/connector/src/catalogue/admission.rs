@@ -77,7 +77,12 @@ struct Checked {
 }
 
 /// The costly part, without the store: signatures, hashes, descriptions.
-fn check(envelopes: Vec<Envelope>, expected: Option<ParticipantId>, members: &Members, now: UnixMillis) -> Checked {
+fn check(
+    envelopes: Vec<Envelope>,
+    expected: Option<ParticipantId>,
+    members: &Members,
+    now: UnixMillis,
+) -> Checked {
     let mut checked = Checked { publisher: expected, envelopes: Vec::new(), refused: None };
     for envelope in envelopes {
         let one = log::check(envelope, members, now).and_then(|one| {

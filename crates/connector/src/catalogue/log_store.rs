@@ -111,19 +111,31 @@ mod tests {
             let values: Vec<String> =
                 found.iter().map(|(_, value)| String::from_utf8(value.clone()).unwrap()).collect();
             assert_eq!(values, expected, "{table:?}");
-            assert!(found.iter().all(|(key, _)| key.starts_with("https://")), "keys come back as they were put");
+            assert!(
+                found.iter().all(|(key, _)| key.starts_with("https://")),
+                "keys come back as they were put"
+            );
         };
         check(LogTable::Heads, "", "", 10, &["head a", "head b"]);
         check(LogTable::Heads, "", "https://a.example/", 10, &["head b"]);
         check(LogTable::Entries, "https://a.example/ ", "", 10, &["entry 1", "entry 2"]);
-        check(LogTable::Entries, "https://a.example/ ", "https://a.example/ https://a.example/1", 10, &["entry 2"]);
+        check(
+            LogTable::Entries,
+            "https://a.example/ ",
+            "https://a.example/ https://a.example/1",
+            10,
+            &["entry 2"],
+        );
         check(LogTable::Entries, "", "", 2, &["entry 1", "entry 2"]);
         check(LogTable::Envelopes, "", "", 10, &["envelope"]);
         check(LogTable::Evidence, "", "", 10, &["evidence"]);
         store
             .read_blocking(|snapshot| {
                 let log = SnapshotLog(snapshot);
-                assert_eq!(log.get(LogTable::Heads, "https://a.example/")?.as_deref(), Some(b"head a".as_slice()));
+                assert_eq!(
+                    log.get(LogTable::Heads, "https://a.example/")?.as_deref(),
+                    Some(b"head a".as_slice())
+                );
                 assert_eq!(log.get(LogTable::Entries, "https://a.example/")?, None);
                 Ok::<_, StoreError>(())
             })

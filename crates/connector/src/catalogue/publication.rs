@@ -63,11 +63,17 @@ pub struct Published {
 
 /// Publishes the dataset that `turtle` describes with the bytes of `source`; with `dry_run` checks all of it and
 /// changes nothing.
-pub async fn publish(node: &Arc<Node>, turtle: &str, source: &str, dry_run: bool) -> Result<Published, Error> {
+pub async fn publish(
+    node: &Arc<Node>,
+    turtle: &str,
+    source: &str,
+    dry_run: bool,
+) -> Result<Published, Error> {
     let scope = scope(node)?;
     let offers = PolicyOffers::new(node.policies.profiles().clone());
     // First without the bytes: what is wrong with the text is said before anything large is read.
-    let draft = read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
+    let draft =
+        read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
     let [distribution] = draft.description.distributions.as_slice() else {
         let count = draft.description.distributions.len().to_string();
         return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());
@@ -95,7 +101,12 @@ pub async fn withdraw(node: &Arc<Node>, id: &DatasetId) -> Result<DatasetRow, Er
         row.seq = admitted.header.seq;
         row.changed = admitted.header.issued.to_string();
         put_dataset(tx, &row)?;
-        records::append_fields(tx, "dataset-withdrawn", admitted.header.issued, envelope_fields(admitted, &id))?;
+        records::append_fields(
+            tx,
+            "dataset-withdrawn",
+            admitted.header.issued,
+            envelope_fields(admitted, &id),
+        )?;
         Ok(row)
     };
     let (row, _) = sign_and_append(node, make, also).await?;
@@ -180,7 +191,9 @@ fn envelope_fields(admitted: &Admitted, id: &DatasetId) -> [(&'static str, Strin
 async fn sign_and_append<T, M, A>(node: &Arc<Node>, make: M, also: A) -> Result<(T, Admitted), Error>
 where
     T: Send + 'static,
-    M: FnOnce(&Snapshot<'_>, UnixMillis, &OwnSigner) -> Result<Envelope, LogError<StoreError>> + Send + 'static,
+    M: FnOnce(&Snapshot<'_>, UnixMillis, &OwnSigner) -> Result<Envelope, LogError<StoreError>>
+        + Send
+        + 'static,
     A: FnOnce(&Tx<'_>, &Admitted) -> Result<T, Error> + Send + 'static,
 {
     let node = node.clone();
@@ -199,11 +212,17 @@ where
                 replication::queue(tx, &peers, &admitted.header, now)?;
                 Ok((result, *admitted))
             }
-            Admission::Repeat | Admission::Fork(_) => Err(Error::ours("the end of our log moved under its writer")),
+            Admission::Repeat | Admission::Fork(_) => {
+                Err(Error::ours("the end of our log moved under its writer"))
+            }
         };
         let (result, admitted) = node.store.write(append).await?;
         node.catalogue.follow(&node.store, std::slice::from_ref(&admitted), &writer).await?;
-        tracing::info!(kind = admitted.header.kind.name(), seq = admitted.header.seq, "catalogue envelope published");
+        tracing::info!(
+            kind = admitted.header.kind.name(),
+            seq = admitted.header.seq,
+            "catalogue envelope published"
+        );
         Ok((result, admitted))
     })
     .await
@@ -266,7 +285,9 @@ fn refusal_of(report: &Report) -> Error {
 /// A source as the data plane takes it.
 async fn source_spec(node: &Node, source: &str, media_type: Option<String>) -> Result<SourceSpec, Error> {
     match Source::parse(source)? {
-        Source::Http { name } => Ok(SourceSpec::Http { url: source.to_owned(), name: name.to_owned(), media_type }),
+        Source::Http { name } => {
+            Ok(SourceSpec::Http { url: source.to_owned(), name: name.to_owned(), media_type })
+        }
         Source::Beneath { root, path, directory } => {
             let config = node.config.load_full();
             let folder = config.sources.roots.get(root).ok_or_else(|| {
@@ -297,7 +318,8 @@ impl<'a> Source<'a> {
         let refuse = || Refusal::new(&BAD_SOURCE, format!("`{}`", printable(source)));
         if source.starts_with("http://") || source.starts_with("https://") {
             let path = source.split(['?', '#']).next().unwrap_or_default();
-            let name = path.splitn(4, '/').nth(3).and_then(|path| path.rsplit('/').find(|part| !part.is_empty()));
+            let name =
+                path.splitn(4, '/').nth(3).and_then(|path| path.rsplit('/').find(|part| !part.is_empty()));
             return Ok(Self::Http { name: name.unwrap_or("data") });
         }
         let (kind, place) = source.split_once(':').ok_or_else(refuse)?;
@@ -365,7 +387,11 @@ mod tests {
             frozen,
         };
         let check = |live, renewed, frozen, expected| {
-            assert_eq!(renewal_is_due(&head(live, renewed, frozen), now), expected, "{live} {renewed:?} {frozen}");
+            assert_eq!(
+                renewal_is_due(&head(live, renewed, frozen), now),
+                expected,
+                "{live} {renewed:?} {frozen}"
+            );
         };
         check(0, None, false, false);
         check(1, None, false, true);

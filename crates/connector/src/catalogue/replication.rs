@@ -57,7 +57,8 @@ pub async fn run(node: Arc<Node>) {
             () = node.stop.cancelled() => return,
             () = round(&node) => {}
         }
-        let pause = with_jitter(node.config.load().catalogue.pull_interval, rand::rng().random_range(0.0..1.0));
+        let pause =
+            with_jitter(node.config.load().catalogue.pull_interval, rand::rng().random_range(0.0..1.0));
         tokio::select! {
             () = node.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -69,7 +70,8 @@ pub async fn run(node: Arc<Node>) {
 pub async fn pull(node: &Arc<Node>, peer: &ParticipantId) -> Result<usize, Error> {
     let link = node.links.control(node, peer).await?;
     let mut client = client(&link);
-    let answer = client.heads(wire::HeadsRequest {}).await.map_err(|status| unanswered(node, &link, &status))?;
+    let answer =
+        client.heads(wire::HeadsRequest {}).await.map_err(|status| unanswered(node, &link, &status))?;
     let theirs = answer.into_inner().heads.iter().map(mark).collect::<Result<Vec<HeadMark>, Refusal>>()?;
     let held = heads(node).await?;
     let ours: Vec<HeadMark> = held.iter().map(|(mark, _)| mark.clone()).collect();
@@ -171,7 +173,11 @@ pub(super) fn to_wire(envelope: Envelope) -> wire::Envelope {
 /// Envelopes as they came.
 pub(super) fn from_wire(envelope: wire::Envelope) -> Envelope {
     let wire::Envelope { header, content, certificates } = envelope;
-    Envelope { header, content: content.into(), certificates: certificates.into_iter().map(Vec::from).collect() }
+    Envelope {
+        header,
+        content: content.into(),
+        certificates: certificates.into_iter().map(Vec::from).collect(),
+    }
 }
 
 /// A position as it travels.
@@ -226,7 +232,8 @@ impl Delivery {
     }
 
     fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        let delivery: Self = serde_json::from_slice(bytes).map_err(|error| Error::damaged("delivery", error))?;
+        let delivery: Self =
+            serde_json::from_slice(bytes).map_err(|error| Error::damaged("delivery", error))?;
         if delivery.version != DELIVERY_VERSION {
             return Err(Error::damaged("delivery", format!("version {}", delivery.version)));
         }
@@ -269,7 +276,8 @@ async fn fetch(
             from_seq,
             limit: u32::try_from(FETCH_LIMIT).unwrap_or(u32::MAX),
         };
-        let answer = client.fetch(request).await.map_err(|status| unanswered(node, link, &status))?.into_inner();
+        let answer =
+            client.fetch(request).await.map_err(|status| unanswered(node, link, &status))?.into_inner();
         let envelopes: Vec<Envelope> = answer.envelopes.into_iter().map(from_wire).collect();
         let count = envelopes.len() as u64;
         let run = admission::receive(node, peer, Some(&missing.publisher), envelopes).await?;
@@ -291,7 +299,11 @@ async fn fetch(
 }
 
 /// Whether we know the publisher's current statement; if it is a peer of ours, it is asked for it.
-async fn can_be_checked(node: &Arc<Node>, from: &ParticipantId, publisher: &ParticipantId) -> Result<bool, Error> {
+async fn can_be_checked(
+    node: &Arc<Node>,
+    from: &ParticipantId,
+    publisher: &ParticipantId,
+) -> Result<bool, Error> {
     let known = |members: &Members| members.require(publisher).map(drop);
     let first = known(&Members::load(node, [publisher.clone()], node.now()).await?);
     let Err(refusal) = first else { return Ok(true) };

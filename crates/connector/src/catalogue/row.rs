@@ -87,9 +87,13 @@ impl DatasetRow {
 
     /// Reads a row back; another version or unknown members refuse.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        let row: Self = serde_json::from_slice(bytes).map_err(|error| Error::damaged("dataset row", error))?;
+        let row: Self =
+            serde_json::from_slice(bytes).map_err(|error| Error::damaged("dataset row", error))?;
         if row.version != VERSION {
-            return Err(Error::damaged("dataset row", format!("version {}, {VERSION} is known", row.version)));
+            return Err(Error::damaged(
+                "dataset row",
+                format!("version {}, {VERSION} is known", row.version),
+            ));
         }
         Ok(row)
     }
@@ -97,7 +101,10 @@ impl DatasetRow {
 
 /// Our row about `dataset`.
 pub(super) fn dataset(store: &Snapshot<'_>, dataset: &DatasetId) -> Result<Option<DatasetRow>, Error> {
-    store.get(Collection::Datasets, dataset.as_str())?.map(|row| DatasetRow::from_json(&row.value)).transpose()
+    store
+        .get(Collection::Datasets, dataset.as_str())?
+        .map(|row| DatasetRow::from_json(&row.value))
+        .transpose()
 }
 
 /// Our datasets in the order of their IRIs, after `after`; at most `limit`.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ::catalogue::index::{Listed, Query};
 use ::catalogue::log::{self, GAP, HeadMark, UNKNOWN_DATASET};
-use control_plane::ids::{DatasetId, ParticipantId};
 use control_plane::Refusal;
+use control_plane::ids::{DatasetId, ParticipantId};
 use control_plane::transfer::GRPC_PULL;
 use proto::catalogue as wire;
 use proto::catalogue::replication_service_server::ReplicationService;
@@ -49,13 +49,21 @@ impl Replication {
 
 #[tonic::async_trait]
 impl ReplicationService for Replication {
-    async fn heads(&self, request: Request<wire::HeadsRequest>) -> Result<Response<wire::HeadsResponse>, Status> {
+    async fn heads(
+        &self,
+        request: Request<wire::HeadsRequest>,
+    ) -> Result<Response<wire::HeadsResponse>, Status> {
         self.replica(&request)?;
         let heads = heads(&self.0).await.map_err(refuse)?;
-        Ok(Response::new(wire::HeadsResponse { heads: heads.iter().map(|(mark, _)| mark_to_wire(mark)).collect() }))
+        Ok(Response::new(wire::HeadsResponse {
+            heads: heads.iter().map(|(mark, _)| mark_to_wire(mark)).collect(),
+        }))
     }
 
-    async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<wire::FetchResponse>, Status> {
+    async fn fetch(
+        &self,
+        request: Request<wire::FetchRequest>,
+    ) -> Result<Response<wire::FetchResponse>, Status> {
         self.replica(&request)?;
         let wire::FetchRequest { publisher, epoch, from_seq, limit } = request.into_inner();
         let publisher = ParticipantId::parse(&publisher).map_err(refuse)?;
@@ -67,7 +75,10 @@ impl ReplicationService for Replication {
         Ok(Response::new(wire::FetchResponse { envelopes: envelopes.into_iter().map(to_wire).collect() }))
     }
 
-    async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {
+    async fn push(
+        &self,
+        request: Request<wire::PushRequest>,
+    ) -> Result<Response<wire::PushResponse>, Status> {
         let from = self.replica(&request)?;
         let envelopes = request.into_inner().envelopes.into_iter().map(from_wire).collect();
         let run = admission::receive(&self.0, &from, None, envelopes).await.map_err(refuse)?;
@@ -111,12 +122,18 @@ impl CatalogService for Catalog {
         }))
     }
 
-    async fn get_dataset(&self, request: Request<dsp::DatasetRequest>) -> Result<Response<dsp::Dataset>, Status> {
+    async fn get_dataset(
+        &self,
+        request: Request<dsp::DatasetRequest>,
+    ) -> Result<Response<dsp::Dataset>, Status> {
         peer(&self.0, &request)?;
         let id = DatasetId::parse(&request.into_inner().dataset).map_err(refuse)?;
         let listed = self.0.catalogue.get(&id, self.0.now()).map_err(refuse)?;
         if listed.description.publisher != self.0.us {
-            return Err(refuse(Refusal::new(&UNKNOWN_DATASET, format!("`{id}` is published by somebody else"))));
+            return Err(refuse(Refusal::new(
+                &UNKNOWN_DATASET,
+                format!("`{id}` is published by somebody else"),
+            )));
         }
         Ok(Response::new(dataset(&listed)))
     }

@@ -53,7 +53,8 @@ impl Space {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names = ["localhost".to_owned()];
-        let authority = Authority::init(&dir.path().join("a"), "https://space.example/authority", &names, NOW).unwrap();
+        let authority =
+            Authority::init(&dir.path().join("a"), "https://space.example/authority", &names, NOW).unwrap();
         Self { _dir: dir, authority }
     }
 
@@ -125,7 +126,8 @@ fn history(harbour: &Participant, members: &Members, renewals: &[i64]) -> Vec<En
     let first = log::publish(&own, &description(), NOW, LIFETIME_MILLIS, &signer).unwrap();
     take(&mut own, first);
     for after in renewals {
-        let renewal = log::renew(&own, &harbour.id, NOW.plus_millis(*after), LIFETIME_MILLIS, &signer).unwrap();
+        let renewal =
+            log::renew(&own, &harbour.id, NOW.plus_millis(*after), LIFETIME_MILLIS, &signer).unwrap();
         take(&mut own, renewal);
     }
     let dataset = DatasetId::parse(DATASET).unwrap();
@@ -163,7 +165,8 @@ impl Replica {
 
     fn recorded(&self, kind: &'static str) -> Vec<(String, String)> {
         let entries = self.store.read_blocking(move |store| store.ledger_of_kind(kind, 0, 100)).unwrap();
-        let field = |subject: &BTreeMap<String, String>, name: &str| subject.get(name).cloned().unwrap_or_default();
+        let field =
+            |subject: &BTreeMap<String, String>, name: &str| subject.get(name).cloned().unwrap_or_default();
         let names = if kind == "catalogue-fork" { ["seq", "from"] } else { ["firstSeq", "lastSeq"] };
         let records = entries.into_iter().map(|entry| entry.content.unwrap().0);
         records.map(|record| (field(record.subject(), names[0]), field(record.subject(), names[1]))).collect()
@@ -219,7 +222,10 @@ fn two_histories_freeze_the_publisher_and_take_nothing_away() {
     assert_eq!((forked.repeats, forked.admitted.len(), fork.seq), (1, 0, 2));
     assert_eq!(replica.recorded("catalogue-fork"), [span("2", ESTUARY)]);
     let frozen = replica.take(one[2..].to_vec());
-    assert_eq!((frozen.admitted.len(), frozen.refused.map(|refusal| refusal.code)), (0, Some(&PUBLISHER_FROZEN)));
+    assert_eq!(
+        (frozen.admitted.len(), frozen.refused.map(|refusal| refusal.code)),
+        (0, Some(&PUBLISHER_FROZEN))
+    );
     assert_eq!(replica.found(NOW), 1);
 }
 
@@ -233,10 +239,11 @@ fn only_a_current_member_with_its_own_certificate_is_believed() {
     let envelope = history(&harbour, &members, &[]).remove(0);
     assert_eq!(signers(std::slice::from_ref(&envelope)), [harbour.id.clone()]);
 
-    let check = |what: &str, envelope: Envelope, members: &Members, now: UnixMillis, expected: Option<&str>| {
-        let got = log::check(envelope, members, now).err().map(|refusal| refusal.code.code);
-        assert_eq!(got, expected, "{what}");
-    };
+    let check =
+        |what: &str, envelope: Envelope, members: &Members, now: UnixMillis, expected: Option<&str>| {
+            let got = log::check(envelope, members, now).err().map(|refusal| refusal.code.code);
+            assert_eq!(got, expected, "{what}");
+        };
     check("as it is", envelope.clone(), &members, NOW, None);
     let none = Envelope { certificates: Vec::new(), ..envelope.clone() };
     check("no certificate", none, &members, NOW, Some("catalogue/no-certificate"));
@@ -254,15 +261,26 @@ fn only_a_current_member_with_its_own_certificate_is_believed() {
     assert!(forged.is_err(), "another header");
     let unknown = space.members(&[&estuary], NOW);
     check("unknown publisher", envelope.clone(), &unknown, NOW, Some("catalogue/publisher-unknown"));
-    // Lists are fetched all the time, statements only from the publisher itself.
-    let week = NOW.plus_millis(8 * DAY);
-    let stale = space.members(&[&harbour], week);
-    check("statement expired", envelope.clone(), &stale, week, Some("catalogue/publisher-not-current"));
 
     let serial = harbour.identity.certificate().serial().to_owned();
     space.authority.revoke(&Revocation::Certificate(serial), NOW.plus_millis(1)).unwrap();
     let revoked = space.members(&[&harbour], NOW.plus_millis(2));
     check("revoked", envelope, &revoked, NOW.plus_millis(2), Some("identity/certificate-revoked"));
+}
+
+#[test]
+fn a_publisher_without_a_current_statement_is_not_taken_from() {
+    let space = Space::new();
+    let harbour = space.enrol(HARBOUR, HARBOUR_BASE);
+    let envelope = history(&harbour, &space.members(&[&harbour], NOW), &[]).remove(0);
+    let ended = harbour.statement.expires;
+    let code = |now: UnixMillis| {
+        log::check(envelope.clone(), &space.members(&[&harbour], now), now)
+            .err()
+            .map(|refusal| refusal.code.code)
+    };
+    assert_eq!(code(ended.plus_millis(-1)), None);
+    assert_eq!(code(ended), Some("catalogue/publisher-not-current"));
 }
 
 #[test]
