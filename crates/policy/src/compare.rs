@@ -262,6 +262,22 @@ pub fn compare(left: &Policy, right: &Policy) -> Comparison {
     }
 }
 
+/// Is there any request that the policy permits?
+pub fn satisfiable(policy: &Policy) -> Answer {
+    let Ok([side, _]) = Sides::prepare(policy, policy) else { return Answer::Unknown };
+    let Ok(space) = Space::of(&[&side.decided]) else { return Answer::Unknown };
+    let mut answer = Answer::No;
+    space.each(|world| {
+        match side.decide(world, &side, false).0 {
+            Outcome::Permit => answer = Answer::Yes,
+            Outcome::Unknown => answer = Answer::Unknown,
+            Outcome::Deny => {}
+        }
+        answer != Answer::Yes
+    });
+    answer
+}
+
 /// One policy in the forms that the comparison asks.
 struct Sides {
     model: Model,

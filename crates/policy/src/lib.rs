@@ -59,6 +59,7 @@ mod explain;
 mod facts;
 mod ir;
 mod json;
+mod lint;
 mod model;
 #[cfg(test)]
 mod naive;
@@ -72,6 +73,7 @@ mod read_atom;
 pub mod refusal;
 mod render;
 pub mod report;
+pub mod template;
 mod text;
 pub mod time;
 mod value;
@@ -92,5 +94,8 @@ pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.
 pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
-    [problem::CODES, profile::CODES, decide::CODES, policy::CODES].into_iter().flatten().copied()
+    [problem::CODES, profile::CODES, decide::CODES, policy::CODES, lint::CODES, template::CODES]
+        .into_iter()
+        .flatten()
+        .copied()
 }

@@ -636,7 +636,7 @@ fn generators_reach_every_outcome() {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn fast_and_naive_agree(json in policy_json(), facts in facts(), parts in proptest::collection::vec(request(), 4)) {

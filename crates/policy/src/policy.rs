@@ -291,7 +291,7 @@ fn unenforceable(model: &Model, tables: &Tables) -> Vec<Unenforceable> {
             for thing in [&one.target, &one.assignee, &one.assigner].into_iter().flatten() {
                 walk(&mut found, number, &thing.refinements);
             }
-            if one.kind == RuleKind::Duty {
+            if one.kind != RuleKind::Permission {
                 let of_action = tables.action(&one.action).and_then(|action| tables.actions.get(action));
                 let enforcement = of_action.map_or(Enforcement::Legal, |action| action.enforcement);
                 add(&mut found, number, &one.action, enforcement);

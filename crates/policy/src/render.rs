@@ -86,9 +86,16 @@ impl Writer<'_> {
                 .iter()
                 .chain(&rule.refinements)
                 .map(constraint_enforcement)
+                // A permission opens only what the connector opens; what is forbidden it must be able to prevent.
+                .chain((rule.kind == RuleKind::Prohibition).then(|| self.action_enforcement(&rule.action)))
                 .min()
                 .unwrap_or(Enforcement::Technical),
         }
+    }
+
+    fn action_enforcement(&self, iri: &str) -> Enforcement {
+        let info = self.tables.action(iri).and_then(|index| self.tables.actions.get(index));
+        info.map_or(Enforcement::Legal, |info| info.enforcement)
     }
 
     /// The whole sentence of a rule.
@@ -131,11 +138,18 @@ impl Writer<'_> {
                 deadline = self.deadline(stated);
             }
         }
+        let unspoken =
+            |constraint: &&Constraint| !(is_duty && spoken.is_some() && self.is_spoken(constraint, spoken));
         let conditions: Vec<String> = rule
             .constraints
             .iter()
-            .chain(&rule.refinements)
-            .filter(|constraint| !(is_duty && spoken.is_some() && self.is_spoken(constraint, spoken)))
+            .filter(unspoken)
+            .map(|constraint| self.constraint(constraint, warnings))
+            .collect();
+        let refinements: Vec<String> = rule
+            .refinements
+            .iter()
+            .filter(unspoken)
             .map(|constraint| self.constraint(constraint, warnings))
             .collect();
         let (key, conditions_key) = match rule.kind {
@@ -143,11 +157,18 @@ impl Writer<'_> {
             RuleKind::Prohibition => ("rule.prohibition", "conditions.prohibition"),
             RuleKind::Duty => ("rule.duty", "conditions.duty"),
         };
-        let conditions = if conditions.is_empty() {
-            String::new()
-        } else {
-            say(lang, conditions_key, &[("list", &conditions.join(&say(lang, "list.and", &[])))])
+        let listed = |key: &str, list: &[String]| {
+            if list.is_empty() {
+                String::new()
+            } else {
+                say(lang, key, &[("list", &list.join(&say(lang, "list.and", &[])))])
+            }
         };
+        let conditions = format!(
+            "{}{}",
+            listed("conditions.refinement", &refinements),
+            listed(conditions_key, &conditions)
+        );
         let sentence = say(
             lang,
             key,
@@ -160,11 +181,8 @@ impl Writer<'_> {
                 ("conditions", &conditions),
             ],
         );
-        if is_duty {
-            let info = self.tables.action(&rule.action).and_then(|index| self.tables.actions.get(index));
-            self.warn_enforcement(warnings, info.map_or(Enforcement::Legal, |info| info.enforcement), || {
-                action.clone()
-            });
+        if rule.kind != RuleKind::Permission {
+            self.warn_enforcement(warnings, self.action_enforcement(&rule.action), || action.clone());
         }
         sentence
     }
@@ -270,7 +288,10 @@ impl Writer<'_> {
         let name = name.rsplit(':').next().unwrap_or(&name);
         let key = format!("constraint.{name}.{}", atom.operator.name());
         let operand = self.operand_name(&atom.operand);
-        let operator = say(lang, &format!("operator.{}", atom.operator.name()), &[]);
+        let ordered = format!("operator.ordered.{}", atom.operator.name());
+        let operator = find(lang, &ordered)
+            .filter(|_| atom.operand.kind == OperandType::Ordered)
+            .map_or_else(|| say(lang, &format!("operator.{}", atom.operator.name()), &[]), str::to_owned);
         let places =
             [("operand", operand.as_str()), ("operator", operator.as_str()), ("value", value.as_str())];
         let one = format!("{key}.one");
