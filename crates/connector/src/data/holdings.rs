@@ -5,7 +5,7 @@ use std::sync::Arc;
 use control_plane::ids::{AgreementId, ParticipantId};
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{AgreementKey, BoxError, Manifest, ObjectId, ObjectRecord, ProgressPort};
+use data_plane::{AgreementKey, BoxError, Manifest, ObjectId, ObjectRecord, ProgressPort, SOURCE_CHANGED};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -28,10 +28,6 @@ control_plane::refusal_codes! {
     INCOMPLETE = "use/incomplete", State,
         "the copy under this agreement is not complete yet", "依此協議拉取的副本尚未完整", "依此协议拉取的副本尚不完整",
         clause "holdings", next "wait for the transfer, or resume it with `fairlead transfer start AGREEMENT`";
-    OTHER_MANIFEST = "transfer/source-changed", State,
-        "the provider's data is not what was begun under this agreement",
-        "提供方的資料與依此協議開始拉取的不同", "提供方的数据与依此协议开始拉取的不同",
-        clause "foundations: manifest", next "`fairlead holdings delete AGREEMENT`, then negotiate anew for the new version";
 }
 
 /// The version of [`Holding`] that is written.
@@ -173,7 +169,7 @@ pub async fn prepare(
                 }
                 if holding.manifest != digest {
                     let detail = format!("begun with {}, offered {digest}", holding.manifest);
-                    return Err(Refusal::new(&OTHER_MANIFEST, detail).into());
+                    return Err(Refusal::new(&SOURCE_CHANGED, detail).into());
                 }
                 let key = keys::agreement_key(tx, &wrapper, id)?;
                 return records::found(key, &DESTROYED, id.as_str()).map_err(Error::from);

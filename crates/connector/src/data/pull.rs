@@ -292,7 +292,7 @@ struct Answers {
 
 fn domain_chunk(chunk: data::Chunk) -> Result<Chunk, Error> {
     let digest = Digest::from_slice(&chunk.digest)
-        .ok_or_else(|| Refusal::new(&holdings::OTHER_MANIFEST, "a chunk's digest is not 32 bytes"))?;
+        .ok_or_else(|| Refusal::new(&data_plane::SOURCE_CHANGED, "a chunk's digest is not 32 bytes"))?;
     let data: Bytes = chunk.data;
     Ok(Chunk { offset: chunk.offset, data, digest, last: chunk.last })
 }

@@ -201,7 +201,8 @@ fn account(
     until: Option<UnixMillis>,
     now: UnixMillis,
 ) -> Result<(), Error> {
-    tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
+    // The policy has the ceiling, and this transaction decided by the counter's value.
+    let _counted = tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
     let mut holding = asked.holding.clone();
     if holding.first_use.is_none() {
         holding.first_use = Some(now.to_string());

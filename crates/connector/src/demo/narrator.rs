@@ -51,6 +51,7 @@ pub struct Narrator {
     told: Cell<u32>,
     refused: Cell<u32>,
     wrong: Cell<u32>,
+    busy: Cell<Duration>,
 }
 
 impl Narrator {
@@ -58,7 +59,8 @@ impl Narrator {
     pub fn new(output: Output, pause: bool) -> Self {
         let colours = !output.json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let count = || Cell::new(0);
-        Self { output, pause, colours, started: Instant::now(), told: count(), refused: count(), wrong: count() }
+        let (started, busy) = (Instant::now(), Cell::default());
+        Self { output, pause, colours, started, told: count(), refused: count(), wrong: count(), busy }
     }
 
     /// A step that must succeed; `body` gives its value and what came out.
@@ -68,7 +70,9 @@ impl Narrator {
         body: impl Future<Output = Told<(T, String)>>,
     ) -> Result<T, Stopped> {
         let began = self.begin(&step).await;
-        match body.await {
+        let outcome = body.await;
+        self.busy.set(self.busy.get() + began.elapsed());
+        match outcome {
             Ok((value, reason)) => {
                 self.end(&step, Expect::Permit, began, None, &reason);
                 Ok(value)
@@ -83,7 +87,9 @@ impl Narrator {
     /// A step that must be refused with one of `codes`; `body` gives the refusal.
     pub async fn refuse(&self, step: Step<'_>, codes: &[&str], body: impl Future<Output = Told<Refused>>) {
         let began = self.begin(&step).await;
-        match body.await {
+        let outcome = body.await;
+        self.busy.set(self.busy.get() + began.elapsed());
+        match outcome {
             Ok(refused) if codes.contains(&refused.code.as_str()) => {
                 self.refused.set(self.refused.get() + 1);
                 self.end(&step, Expect::Refuse, began, Some(&refused), &refused.line());
@@ -121,6 +127,11 @@ impl Narrator {
     /// Something for people only.
     pub fn note(&self, text: &str) {
         self.say(text);
+    }
+
+    /// How long the steps took so far, without the pauses between them.
+    pub fn busy(&self) -> Duration {
+        self.busy.get()
     }
 
     /// The last word; a failure if any step did not come out as told, or the story `stopped`.

@@ -32,7 +32,7 @@ pub async fn knock(program: &Program, address: &str) -> Told<Knock> {
     let now = clock.now();
     let known = Arc::new(KnownSequences::default());
     let identity = trust::open_identity(stored, &config, known, Arc::new(move || clock.now()), now).map_err(failed)?;
-    let settings = doctor::careless_config(&identity, &config.participant).map_err(failed)?;
+    let (settings, _) = doctor::diagnosis_config(&identity, &config.participant).map_err(failed)?;
 
     let (socket, _) = dialer::connect(address).await?;
     let from = socket.local_addr()?.to_string();
