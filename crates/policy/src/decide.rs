@@ -409,7 +409,27 @@ impl<'a> Context<'a> {
                 }
                 Logic::Xone => exactly_one(children.clone().map(|child| self.node(child))),
             },
+            Some(NodeKind::Intervals { slot, intervals, .. }) => self.intervals(*slot, intervals),
             None => Truth::Unknown,
+        }
+    }
+
+    fn intervals(&mut self, slot: u8, intervals: &[(i64, i64)]) -> Truth {
+        self.read |= 1_u64 << slot;
+        let now = self.facts.now.0;
+        let next = intervals.partition_point(|(_, end)| *end < now);
+        match intervals.get(next) {
+            Some((start, end)) if *start <= now => {
+                self.flips_at(end.saturating_add(1));
+                Truth::True
+            }
+            other => {
+                if let Some((start, _)) = other {
+                    self.flips_at(*start);
+                }
+                self.reason.get_or_insert(&OUTSIDE_TIME);
+                Truth::False
+            }
         }
     }
 

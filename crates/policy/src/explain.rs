@@ -305,7 +305,10 @@ impl<'a> Explainer<'a> {
                 parts.push(self.leaf(leaf, atom, truth, why));
                 truth
             }
-            (Some(NodeKind::Logic { children, .. }), Constraint::Logic { logic, parts: below, .. }) => {
+            (
+                Some(NodeKind::Logic { children, .. } | NodeKind::Intervals { children, .. }),
+                Constraint::Logic { logic, parts: below, .. },
+            ) => {
                 let truths: Vec<Truth> = children
                     .clone()
                     .zip(below)

@@ -131,17 +131,26 @@ impl Facts {
     }
 
     pub(crate) fn belongs(&self, member: &str, collection: &str) -> bool {
-        // Membership chains are followed to any depth, each collection at most once.
-        fn reaches(facts: &Facts, from: &str, to: &str, depth: usize) -> bool {
-            depth > 0
-                && facts.members.iter().any(|(member, collection)| {
-                    member.as_str() == from
-                        && (collection.as_str() == to || reaches(facts, collection.as_str(), to, depth - 1))
-                })
+        // Each step goes one collection up; circles end with the bound. At most this many facts are looked at in all,
+        // so that a tangle of collections cannot hold up a decision.
+        fn reaches(facts: &Facts, from: &str, to: &str, depth: usize, budget: &mut usize) -> bool {
+            if depth == 0 {
+                return false;
+            }
+            facts.members.iter().any(|(member, collection)| {
+                *budget = budget.saturating_sub(1);
+                *budget > 0
+                    && member.as_str() == from
+                    && (collection.as_str() == to
+                        || reaches(facts, collection.as_str(), to, depth - 1, budget))
+            })
         }
-        member == collection || reaches(self, member, collection, MAX_MEMBERSHIP_DEPTH)
+        let mut budget = MAX_MEMBERSHIP_STEPS;
+        member == collection || reaches(self, member, collection, MAX_MEMBERSHIP_DEPTH, &mut budget)
     }
 }
 
+/// The most membership facts looked at in one question: a thousand collections are followed, a tangle is not.
+const MAX_MEMBERSHIP_STEPS: usize = 100_000;
 /// The longest chain of collections within collections that is followed.
 const MAX_MEMBERSHIP_DEPTH: usize = 8;

@@ -95,10 +95,22 @@ pub(crate) struct Leaf {
     pub test: Test,
 }
 
+/// Sorted, disjoint ranges of milliseconds, both ends included.
+pub(crate) type Intervals = Box<[(i64, i64)]>;
+
 #[derive(Clone, Debug)]
 pub(crate) enum NodeKind {
     Leaf(Leaf),
-    Logic { logic: Logic, children: std::ops::Range<u32> },
+    Logic {
+        logic: Logic,
+        children: std::ops::Range<u32>,
+    },
+    /// An `or` over time bounds, fused to sorted, disjoint intervals; the children are kept for explanations.
+    Intervals {
+        slot: u8,
+        intervals: Box<[(i64, i64)]>,
+        children: std::ops::Range<u32>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -252,7 +264,14 @@ impl Compiler<'_> {
             let node = match constraint {
                 Constraint::Atom(atom) => NodeKind::Leaf(self.leaf(atom)),
                 Constraint::Logic { logic, parts, .. } => {
-                    NodeKind::Logic { logic: *logic, children: self.roots(parts.iter()) }
+                    let children = self.roots(parts.iter());
+                    let fused = if *logic == Logic::Or { fuse(parts) } else { None };
+                    match fused {
+                        Some((atom, intervals)) => {
+                            NodeKind::Intervals { slot: self.slot(atom), intervals, children }
+                        }
+                        None => NodeKind::Logic { logic: *logic, children },
+                    }
                 }
             };
             if let Some(place) = self.program.nodes.get_mut(start as usize + offset) {
@@ -406,6 +425,66 @@ impl Compiler<'_> {
             ),
             Operator::Lt | Operator::Lteq | Operator::Gt | Operator::Gteq => Test::Undecided,
         }
+    }
+}
+
+/// Fewer alternatives than this are read one by one as fast.
+const MIN_FUSED: usize = 4;
+
+/// The intervals of an `or` whose every part is a certain range of the clock, with one atom that names the clock.
+fn fuse(parts: &[Constraint]) -> Option<(&Atom, Intervals)> {
+    if parts.len() < MIN_FUSED {
+        return None;
+    }
+    let mut intervals: Vec<(i64, i64)> = parts.iter().map(interval).collect::<Option<_>>()?;
+    intervals.retain(|(start, end)| start <= end);
+    intervals.sort_unstable();
+    let mut merged: Vec<(i64, i64)> = Vec::with_capacity(intervals.len());
+    for (start, end) in intervals {
+        match merged.last_mut() {
+            Some((_, last)) if start <= last.saturating_add(1) => *last = (*last).max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    Some((first_atom(parts)?, merged.into()))
+}
+
+fn first_atom(parts: &[Constraint]) -> Option<&Atom> {
+    match parts.first()? {
+        Constraint::Atom(atom) => Some(atom),
+        Constraint::Logic { parts, .. } => first_atom(parts),
+    }
+}
+
+/// First and last millisecond of a bound, or of several that must hold together.
+fn interval(constraint: &Constraint) -> Option<(i64, i64)> {
+    match constraint {
+        Constraint::Atom(atom) => {
+            if atom.operand.kind != OperandType::Instant || atom.minimum_source.is_some() {
+                return None;
+            }
+            let (first, last) = match atom.rights.first()? {
+                Right::Instant { lo, hi, .. } if lo == hi => (*lo, *lo),
+                Right::Day { start_lo, start_hi, .. } if start_lo == start_hi => {
+                    (*start_lo, start_lo.checked_add(DAY_MILLIS - 1)?)
+                }
+                _ => return None,
+            };
+            match atom.operator {
+                Operator::Eq => Some((first, last)),
+                Operator::Lt => Some((i64::MIN, first.checked_sub(1)?)),
+                Operator::Lteq => Some((i64::MIN, last)),
+                Operator::Gt => Some((last.checked_add(1)?, i64::MAX)),
+                Operator::Gteq => Some((first, i64::MAX)),
+                _ => None,
+            }
+        }
+        Constraint::Logic { logic: Logic::And, parts, .. } => {
+            parts.iter().map(interval).try_fold((i64::MIN, i64::MAX), |(start, end), part| {
+                part.map(|(other_start, other_end)| (start.max(other_start), end.min(other_end)))
+            })
+        }
+        Constraint::Logic { .. } => None,
     }
 }
 

@@ -73,6 +73,7 @@ mod read_atom;
 pub mod refusal;
 mod render;
 pub mod report;
+mod set;
 pub mod template;
 mod text;
 pub mod time;
@@ -90,6 +91,7 @@ pub use policy::{Policy, Unenforceable};
 pub use problem::{Position, Problem, Problems};
 pub use profile::{Enforcement, Lang, Phase, Profiles, Source, Stage};
 pub use render::{Clause, ClauseKind};
+pub use set::PolicySet;
 pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.

@@ -468,12 +468,29 @@ fn constraint() -> impl Strategy<Value = Json> {
     })
 }
 
+/// Many ranges of time, as policies with office hours have them.
+fn office_hours() -> impl Strategy<Value = Json> {
+    let bound = || {
+        (-50_i64..50, any::<bool>()).prop_map(|(hours, day)| {
+            let at = UnixMillis(NOW + hours * 3_600_000).to_string();
+            if day { format!("{}Z", &at[..10]) } else { at }
+        })
+    };
+    let range = (bound(), pick(&["gt", "gteq"]), bound(), pick(&["lt", "lteq"]), any::<bool>()).prop_map(
+        |(from, after, until, before, both)| {
+            let atom = |operator: &str, right: String| json!({"leftOperand": "dateTime", "operator": operator, "rightOperand": right});
+            if both { json!({"and": [atom(after, from), atom(before, until)]}) } else { atom("eq", from) }
+        },
+    );
+    proptest::collection::vec(range, 4..9).prop_map(|ranges| json!({"or": ranges}))
+}
+
 fn rule() -> impl Strategy<Value = Json> {
     let collection = json!({"@type": "odrl:PartyCollection", "source": "urn:group:1"});
     let assignee = prop_oneof![pick(&PARTIES).prop_map(|party| json!(party)), Just(collection)];
     (
         actions(),
-        proptest::collection::vec(constraint(), 0..4),
+        proptest::collection::vec(prop_oneof![6 => constraint(), 1 => office_hours()], 0..4),
         proptest::option::weighted(0.8, pick(&DATA)),
         proptest::option::weighted(0.5, assignee),
         proptest::option::weighted(0.2, atom()),

@@ -152,6 +152,14 @@ pub(crate) fn from_json(text: &str) -> Result<Node, Problems> {
     let at = place(&json, "");
     let node = match &json.value {
         JsonValue::Object(members) => reader.top(members, at),
+        // Expanded JSON-LD is an array of nodes.
+        JsonValue::Array(items) => match items.as_slice() {
+            [Json { value: JsonValue::Object(members), .. }] => reader.top(members, place(&json, "/0")),
+            _ => {
+                reader.complain(&SYNTAX, &at, "the array", "exactly one policy");
+                Node::default()
+            }
+        },
         _ => {
             reader.complain(&SYNTAX, &at, "the text", "a JSON object");
             Node::default()

@@ -407,7 +407,10 @@ impl<'a> Reporter<'a> {
                 };
                 (truth, premise)
             }
-            (Some(NodeKind::Logic { children, .. }), Constraint::Logic { logic, uid, parts }) => {
+            (
+                Some(NodeKind::Logic { children, .. } | NodeKind::Intervals { children, .. }),
+                Constraint::Logic { logic, uid, parts },
+            ) => {
                 let found: Vec<(Truth, Premise)> =
                     children.clone().zip(parts).map(|(child, part)| self.constraint(child, part)).collect();
                 let truths = found.iter().map(|(truth, _)| *truth);
