@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use control_plane::ids::ParticipantId;
 use control_plane::{Code, Refusal, UnixMillis};
-use identity::tls_error::PEER_REFUSED_US;
 use identity::{CertificateDer, ParticipantCertificate, TlsIdentity, VerifiedParticipant};
 use proto::admin::DoctorCheck;
 use proto::dsp::GetVersionsRequest;
@@ -30,8 +29,8 @@ use crate::error::Error;
 use crate::grpc::dsp::PROTOCOL_VERSION;
 use crate::node::Node;
 use crate::peers;
-use crate::transport::connection::{Connection, PeerStream};
 use crate::transport::dialer::{self, Dialled, NO_ADDRESS, Purpose, REFUSED_BY_PEER};
+use crate::transport::{Connection, PeerStream, tls_refusal};
 
 control_plane::refusal_codes! {
     NO_SUCH_NAME = "doctor/name-not-resolved", Unavailable,
@@ -129,7 +128,11 @@ pub async fn this_connector(node: &Arc<Node>) -> Vec<DoctorCheck> {
     let suspended = node.suspended.load();
     if !suspended.is_empty() {
         let names: Vec<_> = suspended.iter().map(ToString::to_string).collect();
-        checks.push(warning("peers", format!("suspended here: {}", names.join(" ")), &crate::node::PEER_SUSPENDED));
+        checks.push(warning(
+            "peers",
+            format!("suspended here: {}", names.join(" ")),
+            &crate::node::PEER_SUSPENDED,
+        ));
     }
     checks.push(authority(node).await);
     checks
@@ -157,8 +160,10 @@ async fn peer_steps(node: &Arc<Node>, text: &str, checks: &mut Vec<DoctorCheck>)
     let socket = reach(&target.addresses, checks).await?;
     let (stream, connection) = shake_hands(node, socket, checks).await?;
     let participant = certificate(node, &connection, target.expected.as_ref(), checks)?;
-    let channel = within(dialer::channel(PeerStream::new(stream, connection.clone()), Purpose::Control)).await;
-    let channel = channel.map_err(|error| failed("version", Refusal::new(&NO_CONNECTION, error.to_string())))?;
+    let channel =
+        within(dialer::channel(PeerStream::new(stream, connection.clone()), Purpose::Control)).await;
+    let channel =
+        channel.map_err(|error| failed("version", Refusal::new(&NO_CONNECTION, error.to_string())))?;
     let outcome = talk(node, &channel, &connection, checks).await;
     connection.close();
     checks.push(rules_here(node, &participant));
@@ -182,7 +187,8 @@ impl Target {
             return Ok(Self { expected: Some(participant), addresses });
         }
         let address = Address::parse(text).map_err(|cause| {
-            let refusal = Refusal::new(&NO_SUCH_NAME, format!("`{}` {cause}", control_plane::ids::printable(text)));
+            let refusal =
+                Refusal::new(&NO_SUCH_NAME, format!("`{}` {cause}", control_plane::ids::printable(text)));
             failed("address", refusal)
         })?;
         let config = node.config.load();
@@ -204,7 +210,10 @@ impl std::fmt::Display for Target {
 }
 
 /// Resolves every address and connects to the first that answers.
-async fn reach(addresses: &[String], checks: &mut Vec<DoctorCheck>) -> Result<(TcpStream, SocketAddr), DoctorCheck> {
+async fn reach(
+    addresses: &[String],
+    checks: &mut Vec<DoctorCheck>,
+) -> Result<(TcpStream, SocketAddr), DoctorCheck> {
     let mut resolved = Vec::new();
     let mut causes = Vec::new();
     for address in addresses {
@@ -223,11 +232,7 @@ async fn reach(addresses: &[String], checks: &mut Vec<DoctorCheck>) -> Result<(T
         warning("resolution", format!("{}; {}", list(&resolved), causes.join("; ")), &NO_SUCH_NAME)
     });
     let six: Vec<SocketAddr> = resolved.iter().copied().filter(SocketAddr::is_ipv6).collect();
-    checks.push(if six.is_empty() {
-        warning("ipv6", "IPv4 only", &NO_IPV6)
-    } else {
-        ok("ipv6", list(&six))
-    });
+    checks.push(if six.is_empty() { warning("ipv6", "IPv4 only", &NO_IPV6) } else { ok("ipv6", list(&six)) });
     let mut causes = Vec::new();
     for remote in resolved {
         let started = Instant::now();
@@ -256,16 +261,14 @@ async fn shake_hands(
     let (config, seen) = diagnosis_config(&node.identity, &node.us).map_err(|error| failed("tls", error))?;
     let started = Instant::now();
     let stream = within(dialer::handshake(socket, config)).await.map_err(|error| {
-        let refusal = match identity::classify_io_error(&error) {
-            Some(code) => Refusal::new(code, error.to_string()),
-            None => Refusal::new(&NO_CONNECTION, error.to_string()),
-        };
-        failed("tls", refusal)
+        let broke = || Refusal::new(&NO_CONNECTION, error.to_string());
+        failed("tls", tls_refusal(&error).unwrap_or_else(broke))
     })?;
     let session = &stream.get_ref().1;
     let group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
     let suite = session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
-    let names = [Some("TLS 1.3".to_owned()), group, suite].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let names =
+        [Some("TLS 1.3".to_owned()), group, suite].into_iter().flatten().collect::<Vec<_>>().join(", ");
     checks.push(ok("tls", format!("{names}, {} ms", started.elapsed().as_millis())));
     let chain = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((stream, Connection::new(remote, chain)))
@@ -306,8 +309,10 @@ async fn talk(
     connection: &Connection,
     checks: &mut Vec<DoctorCheck>,
 ) -> Result<(), DoctorCheck> {
-    let versions = within(VersionServiceClient::new(channel.clone()).get_versions(GetVersionsRequest {})).await;
-    let versions = versions.map_err(|cause| call_failed("version", &cause))?.into_inner().protocol_versions;
+    let versions =
+        within(VersionServiceClient::new(channel.clone()).get_versions(GetVersionsRequest {})).await;
+    let versions =
+        versions.map_err(|cause| call_failed("version", connection, &cause))?.into_inner().protocol_versions;
     let listed: Vec<_> = versions.iter().map(|one| format!("{} over {}", one.version, one.binding)).collect();
     let listed = listed.join(", ");
     if !versions.iter().any(|one| one.version == PROTOCOL_VERSION && one.binding == "GRPC") {
@@ -319,7 +324,7 @@ async fn talk(
     let ours = request.clone();
     let (asked, started) = (node.now(), Instant::now());
     let answer = within(IdentityServiceClient::new(channel.clone()).exchange(request)).await;
-    let answer = answer.map_err(|cause| call_failed("exchange", &cause))?.into_inner();
+    let answer = answer.map_err(|cause| call_failed("exchange", connection, &cause))?.into_inner();
     let took = started.elapsed();
     checks.push(ok("exchange", format!("answered in {} ms", took.as_millis())));
 
@@ -364,7 +369,9 @@ fn clock(answer: &ExchangeResponse, expected: UnixMillis) -> DoctorCheck {
     let ahead = theirs.millis_since(expected);
     let found = format!("{ahead} ms ahead of ours");
     match ahead.unsigned_abs() {
-        apart if apart > CLOCKS_PART_MS.unsigned_abs() => failed("clock", Refusal::new(&CLOCKS_DIFFER, found)),
+        apart if apart > CLOCKS_PART_MS.unsigned_abs() => {
+            failed("clock", Refusal::new(&CLOCKS_DIFFER, found))
+        }
         apart if apart > CLOCKS_AGREE_MS.unsigned_abs() => warning("clock", found, &CLOCKS_DIFFER),
         _ => ok("clock", found),
     }
@@ -372,7 +379,11 @@ fn clock(answer: &ExchangeResponse, expected: UnixMillis) -> DoctorCheck {
 
 fn lists(ours: u64, theirs: u64) -> DoctorCheck {
     let found = format!("number {theirs} there, {ours} here");
-    if ours == theirs { ok("revocation list", found) } else { warning("revocation list", found, &LISTS_BEHIND) }
+    if ours == theirs {
+        ok("revocation list", found)
+    } else {
+        warning("revocation list", found, &LISTS_BEHIND)
+    }
 }
 
 fn ledger(ours: u64, seen: u64) -> DoctorCheck {
@@ -405,7 +416,8 @@ fn settings(node: &Arc<Node>) -> DoctorCheck {
                 ok("settings", path.display().to_string())
             } else {
                 let mut check = ok("settings", format!("{}: {} differ", path.display(), waiting.join(", ")));
-                (check.verdict, check.next) = ("warning".to_owned(), "they take effect at the next start".to_owned());
+                (check.verdict, check.next) =
+                    ("warning".to_owned(), "they take effect at the next start".to_owned());
                 check
             }
         }
@@ -473,7 +485,10 @@ async fn authority(node: &Arc<Node>) -> DoctorCheck {
 
 /// TLS settings with our certificate that take whatever certificate the other end shows, and keep it: what is wrong
 /// with it is then said in full. Nothing of ours is sent before it was verified.
-fn diagnosis_config(identity: &TlsIdentity, us: &ParticipantId) -> Result<(Arc<ClientConfig>, Seen), Error> {
+pub(crate) fn diagnosis_config(
+    identity: &TlsIdentity,
+    us: &ParticipantId,
+) -> Result<(Arc<ClientConfig>, Seen), Error> {
     let mut config = ClientConfig::clone(&*identity.client_config(us)?);
     let seen = Seen::default();
     let verifier = Arc::new(Looker { seen: seen.clone(), provider: config.crypto_provider().clone() });
@@ -481,7 +496,8 @@ fn diagnosis_config(identity: &TlsIdentity, us: &ParticipantId) -> Result<(Arc<C
     Ok((Arc::new(config), seen))
 }
 
-type Seen = Arc<Mutex<Vec<CertificateDer<'static>>>>;
+/// The chain that the other end showed, leaf first.
+pub type Seen = Arc<Mutex<Vec<CertificateDer<'static>>>>;
 
 #[derive(Debug)]
 struct Looker {
@@ -556,16 +572,16 @@ impl Late for Error {
 }
 
 /// In TLS 1.3 our end is done before the peer has judged our certificate: its no comes with the first call.
-fn call_failed(step: &str, status: &Status) -> DoctorCheck {
-    let cause = dialer::root_cause(status);
-    let code = if cause.contains("received fatal alert") {
-        &PEER_REFUSED_US
-    } else if status.code() == tonic::Code::Unauthenticated {
-        &REFUSED_BY_PEER
-    } else {
-        &NO_CONNECTION
+fn call_failed(step: &str, connection: &Connection, status: &Status) -> DoctorCheck {
+    if let Some(refusal) = connection.refused() {
+        return failed(step, refusal);
+    }
+    let code = match status.code() {
+        tonic::Code::Unauthenticated => &REFUSED_BY_PEER,
+        tonic::Code::Unimplemented => &OTHER_VERSION,
+        _ => &NO_CONNECTION,
     };
-    failed(step, Refusal::new(code, cause))
+    failed(step, Refusal::new(code, dialer::root_cause(status)))
 }
 
 fn ok(name: &str, found: impl Into<String>) -> DoctorCheck {
@@ -636,8 +652,14 @@ mod tests {
         let check = failed("tcp", Refusal::new(&NO_CONNECTION, "[::1]:1: refused"));
         assert_eq!((check.verdict.as_str(), check.code.as_str()), ("failed", NO_CONNECTION.code));
         assert!(check.found.contains("[::1]:1") && !check.next.is_empty());
-        assert_eq!(call_failed("exchange", &Status::unauthenticated("refused")).code, REFUSED_BY_PEER.code);
-        assert_eq!(call_failed("exchange", &Status::late()).code, NO_CONNECTION.code);
+        let connection = Connection::new("[::1]:1".parse().unwrap(), Vec::new());
+        for (status, code) in [
+            (Status::unauthenticated("refused"), &REFUSED_BY_PEER),
+            (Status::unimplemented("no such service"), &OTHER_VERSION),
+            (Status::late(), &NO_CONNECTION),
+        ] {
+            assert_eq!(call_failed("exchange", &connection, &status).code, code.code);
+        }
     }
 
     #[tokio::test]

@@ -41,9 +41,10 @@ use crate::grpc::notice::Notices;
 use crate::node::Node;
 use crate::telemetry::metrics;
 use crate::policies::Policies;
+use crate::telemetry::Logs;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
-use crate::{ADMIN_SOCKET, catalogue, data, peers, telemetry, trust};
+use crate::{ADMIN_SOCKET, catalogue, data, peers, restored, telemetry, trust, upkeep};
 
 control_plane::refusal_codes! {
     NOT_ENROLLED = "identity/not-enrolled", State,
@@ -73,9 +74,9 @@ pub struct Running {
 }
 
 /// Opens the state and the identity, and starts every service.
-pub async fn start(config: Config, settings: Option<PathBuf>) -> Result<Running, Error> {
+pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>) -> Result<Running, Error> {
     let store = Store::open(&config.data, Options::default())?;
-    let node = open_node(config, settings, store).await?;
+    let node = open_node(config, settings, logs, store).await?;
     let mut tasks = JoinSet::new();
 
     let config = node.config.load_full();
@@ -85,7 +86,9 @@ pub async fn start(config: Config, settings: Option<PathBuf>) -> Result<Running,
     serve_admin(&node, &mut tasks)?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
+    restored::close_counted(&node).await?;
     tasks.spawn(outbox::run(node.clone()));
+    tasks.spawn(upkeep::run(node.clone()));
     tasks.spawn(catalogue::replication::run(node.clone()));
     tasks.spawn(trust::run(node.clone()));
     tasks.spawn(data::duties::run(node.clone()));
@@ -142,6 +145,9 @@ pub async fn reload(node: &Arc<Node>) {
                 for path in node.config.load().needs_restart(&changed) {
                     tracing::warn!(setting = path, "takes effect at the next start");
                 }
+                if let Some(logs) = &node.logs {
+                    logs.set_level(changed.logging.level);
+                }
                 node.config.store(Arc::new(changed));
             }
             Err(problems) => tracing::error!(%problems, "settings not reloaded: the old ones stay"),
@@ -152,7 +158,12 @@ pub async fn reload(node: &Arc<Node>) {
     }
 }
 
-async fn open_node(config: Config, settings: Option<PathBuf>, store: Store) -> Result<Arc<Node>, Error> {
+async fn open_node(
+    config: Config,
+    settings: Option<PathBuf>,
+    logs: Option<Logs>,
+    store: Store,
+) -> Result<Arc<Node>, Error> {
     let file = config.data.join(IDENTITY_FILE);
     let stored = StoredIdentity::load(&file)?
         .ok_or_else(|| Refusal::new(&NOT_ENROLLED, file.display().to_string()))?;
@@ -171,7 +182,8 @@ async fn open_node(config: Config, settings: Option<PathBuf>, store: Store) -> R
     let statement = trust::own_statement(stored.statement.clone())?;
     let identity = {
         let clock = clock.clone();
-        stored.open(Arc::new(KnownSequences::load(sequences)), Arc::new(move || clock.now()), now)?
+        let known = Arc::new(KnownSequences::load(sequences));
+        trust::open_identity(stored, &config, known, Arc::new(move || clock.now()), now)?
     };
     if *identity.certificate().participant() != config.participant {
         let stored = identity.certificate().participant().to_string();
@@ -201,6 +213,7 @@ async fn open_node(config: Config, settings: Option<PathBuf>, store: Store) -> R
         catalogue,
         data,
         suspended: ArcSwap::from_pointee(suspended),
+        logs,
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
         stop: CancellationToken::new(),
@@ -214,20 +227,24 @@ async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
 }
 
 fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut JoinSet<()>) {
+    let limits = node.config.load().limits;
     let for_config = node.clone();
     let on_refused = Arc::new(|remote: SocketAddr, error: &std::io::Error| {
-        let code = identity::classify_io_error(error).map_or("identity/handshake-failed", |code| code.code);
-        tracing::warn!(%remote, code, %error, "refused a TLS handshake");
+        let refusal = crate::transport::tls_refusal(error);
+        let code = refusal.as_ref().map_or("identity/handshake-failed", |refusal| refusal.code.code);
+        let detail = refusal.map_or_else(|| error.to_string(), |refusal| refusal.detail);
+        tracing::warn!(%remote, code, detail, "refused a TLS handshake");
         metrics::refused(code);
     });
     let accepted = listener::accept(
         socket,
         move || for_config.identity.server_config(),
         node.connections.clone(),
+        listener::AcceptLimits { connections: limits.connections as usize, handshake: limits.handshake },
         on_refused,
         node.stop.clone(),
     );
-    let limit = node.config.load().limits.message_bytes as usize;
+    let limit = limits.message_bytes as usize;
     macro_rules! limited {
         ($server:ident($service:expr)) => {
             $server::new($service).max_decoding_message_size(limit).max_encoding_message_size(limit)

@@ -250,7 +250,8 @@ async fn renew(node: &Arc<Node>, authority: &mut AuthorityClient) -> Result<bool
     node.store.write(move |tx| record_renewal(tx, &old, &new, now)).await?;
     let (chain, statement) = (issued.chain.clone(), issued.statement.clone());
     let step = move || {
-        let mut stored = StoredIdentity::load(&file)?.ok_or_else(|| Error::ours("the identity file is gone"))?;
+        let mut stored =
+            StoredIdentity::load(&file)?.ok_or_else(|| Error::ours("the identity file is gone"))?;
         stored.key = ConnectorKey::load(&pending)?;
         stored.chain = chain;
         stored.statement = statement;
@@ -302,10 +303,14 @@ async fn keep(node: &Arc<Node>) -> Result<(), Error> {
     let file = node.config.load().data.join(IDENTITY_FILE);
     let (trust, statement) = (node.identity.trust(), node.statement.load().jws.clone());
     let step = move || {
-        let mut stored = StoredIdentity::load(&file)?.ok_or_else(|| Error::ours("the identity file is gone"))?;
+        let mut stored =
+            StoredIdentity::load(&file)?.ok_or_else(|| Error::ours("the identity file is gone"))?;
         let lists: Vec<Vec<u8>> = trust.lists().map(|list| list.der().to_vec()).collect();
         let minimum_sequences = trust.minimum_sequences().map(str::to_owned);
-        if stored.lists == lists && stored.minimum_sequences == minimum_sequences && stored.statement == statement {
+        if stored.lists == lists
+            && stored.minimum_sequences == minimum_sequences
+            && stored.statement == statement
+        {
             return Ok(());
         }
         (stored.lists, stored.minimum_sequences, stored.statement) = (lists, minimum_sequences, statement);
@@ -354,7 +359,8 @@ fn fallen(
     let mut fallen = Vec::new();
     for statement in statements(store)? {
         let lowest = trust.minimum_sequence(&statement.participant);
-        let superseded = statement.sequence < lowest && lowest > before.minimum_sequence(&statement.participant);
+        let superseded =
+            statement.sequence < lowest && lowest > before.minimum_sequence(&statement.participant);
         let newly_revoked = match revoked(store, trust, &statement)? {
             Some(refusal) if revoked(store, before, &statement)?.is_none() => Some(refusal),
             Some(_) | None => None,
@@ -362,7 +368,8 @@ fn fallen(
         if let Some(refusal) = newly_revoked {
             fallen.push((statement.participant, refusal));
         } else if superseded {
-            let detail = format!("`{}`: sequence {}, at least {lowest}", statement.participant, statement.sequence);
+            let detail =
+                format!("`{}`: sequence {}, at least {lowest}", statement.participant, statement.sequence);
             fallen.push((statement.participant, Refusal::new(&STATEMENT_SUPERSEDED, detail)));
         }
     }
@@ -370,7 +377,11 @@ fn fallen(
 }
 
 /// The refusal of a participant all of whose certificates that we saw and that its statement names were revoked.
-fn revoked(store: &Snapshot<'_>, trust: &TrustState, statement: &Statement) -> Result<Option<Refusal>, Error> {
+fn revoked(
+    store: &Snapshot<'_>,
+    trust: &TrustState,
+    statement: &Statement,
+) -> Result<Option<Refusal>, Error> {
     let mut revoked_at = None;
     for thumbprint in &statement.certificates {
         let key = peers::certificate_key(&statement.participant, &thumbprint.to_string());
@@ -448,7 +459,9 @@ fn measure(node: &Node) {
 }
 
 /// Files are written and synced on a thread for it.
-async fn blocking<T: Send + 'static>(step: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(step).await.map_err(Error::ours)?
 }
 

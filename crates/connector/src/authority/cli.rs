@@ -130,7 +130,8 @@ fn token(output: Output, args: &TokenArgs) -> Result<(), Failure> {
     let text = token.encode().map_err(|error| failure(&args.dir, error))?;
     let (participant, expires) = (token.participant().to_string(), token.expires().to_string());
     let Some(file) = &args.output else {
-        let shown = serde_json::json!({ "token": text.expose(), "participant": participant, "expires": expires });
+        let shown =
+            serde_json::json!({ "token": text.expose(), "participant": participant, "expires": expires });
         output.show(&shown, |_| text.expose().clone())?;
         output.note(&format!("one use by `{participant}` until {expires}; hand it over on a private way"));
         return Ok(());
@@ -180,11 +181,12 @@ fn statement(output: Output, args: &StatementArgs) -> Result<(), Failure> {
     let authority = open(&args.dir)?;
     let members = authority.members().map_err(|error| failure(&args.dir, error))?;
     let member = members.into_iter().find(|member| member.participant == participant && member.active);
-    let member =
-        member.ok_or_else(|| control_plane::Refusal::new(&MEMBER_UNKNOWN, participant.as_str().to_owned()))?;
+    let member = member
+        .ok_or_else(|| control_plane::Refusal::new(&MEMBER_UNKNOWN, participant.as_str().to_owned()))?;
     let membership = changed(member.membership, args)?;
-    let issued =
-        authority.update_member(&participant, membership, now()).map_err(|error| failure(&args.dir, error))?;
+    let issued = authority
+        .update_member(&participant, membership, now())
+        .map_err(|error| failure(&args.dir, error))?;
     let said = trust::own_statement(issued).map_err(|error| Failure::from(error.into_refusal()))?.statement;
     let shown = serde_json::json!({
         "participant": participant.as_str(),
@@ -299,7 +301,10 @@ fn legal_name(texts: &[String]) -> Result<LegalName, Failure> {
     Ok(name)
 }
 
-fn parsed<T>(texts: &[String], parse: fn(&str) -> Result<T, control_plane::Refusal>) -> Result<Vec<T>, Failure> {
+fn parsed<T>(
+    texts: &[String],
+    parse: fn(&str) -> Result<T, control_plane::Refusal>,
+) -> Result<Vec<T>, Failure> {
     texts.iter().map(|text| parse(text).map_err(Failure::from)).collect()
 }
 
@@ -354,7 +359,8 @@ mod tests {
         let check = |texts: &[&str], expected: Option<(&str, Option<&str>, Option<&str>)>| {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
             let got = legal_name(&texts).ok();
-            let got = got.as_ref().map(|name| (name.en.as_str(), name.zh_hant.as_deref(), name.zh_hans.as_deref()));
+            let got =
+                got.as_ref().map(|name| (name.en.as_str(), name.zh_hant.as_deref(), name.zh_hans.as_deref()));
             assert_eq!(got, expected, "{texts:?}");
         };
         check(&["Example University"], Some(("Example University", None, None)));

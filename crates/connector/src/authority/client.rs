@@ -10,8 +10,8 @@ use control_plane::{Refusal, UnixMillis};
 use identity::authority::{Lists, TOKEN_EXPIRED};
 use identity::trust::OTHER_AUTHORITY;
 use identity::{
-    CertificateDer, ConnectorKey, EnrolmentToken, KnownSequences, ParticipantCertificate, StoredIdentity, TlsIdentity,
-    TrustBundle,
+    CertificateDer, ConnectorKey, EnrolmentToken, KnownSequences, ParticipantCertificate, StoredIdentity,
+    TlsIdentity, TrustBundle,
 };
 use proto::authority::enrolment_service_client::EnrolmentServiceClient;
 use proto::authority::membership_service_client::MembershipServiceClient;
@@ -24,8 +24,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::run::IDENTITY_FILE;
-use crate::transport::connection::{Connection, PeerStream};
 use crate::transport::dialer::{self, Purpose};
+use crate::transport::{Connection, PeerStream, tls_refusal};
 use crate::trust;
 
 control_plane::refusal_codes! {
@@ -112,7 +112,7 @@ pub async fn enrol(config: &Config, token: &str) -> Result<Enrolled, Error> {
         .max_encoding_message_size(MAX_REQUEST_BYTES)
         .enrol(request)
         .await
-        .map_err(|status| refused(&status))?
+        .map_err(|status| refused(&connection, &status))?
         .into_inner();
     connection.close();
 
@@ -167,13 +167,21 @@ impl AuthorityClient {
 
     /// Our current membership statement, compact JWS; not verified yet.
     pub async fn statement(&mut self) -> Result<String, Error> {
-        let answer = self.service.get_statement(GetStatementRequest {}).await.map_err(|status| refused(&status))?;
+        let answer = self
+            .service
+            .get_statement(GetStatementRequest {})
+            .await
+            .map_err(|status| refused(&self.connection, &status))?;
         Ok(answer.into_inner().statement)
     }
 
     /// The lists in force; not verified yet.
     pub async fn lists(&mut self) -> Result<Lists, Error> {
-        let answer = self.service.get_lists(GetListsRequest {}).await.map_err(|status| refused(&status))?;
+        let answer = self
+            .service
+            .get_lists(GetListsRequest {})
+            .await
+            .map_err(|status| refused(&self.connection, &status))?;
         let answer = answer.into_inner();
         let revocation_lists = answer.revocation_lists.iter().map(|der| der.to_vec()).collect();
         Ok(Lists { revocation_lists, minimum_sequences: answer.minimum_sequences })
@@ -182,7 +190,8 @@ impl AuthorityClient {
     /// Has another key certified in our name.
     pub async fn renew(&mut self, key: &ConnectorKey) -> Result<Issued, Error> {
         let request = RenewRequest { csr_der: key.csr()?.into() };
-        let answer = self.service.renew(request).await.map_err(|status| refused(&status))?;
+        let answer =
+            self.service.renew(request).await.map_err(|status| refused(&self.connection, &status))?;
         Ok(read_issued(answer.into_inner()).0)
     }
 }
@@ -211,26 +220,28 @@ async fn dial(address: &str, config: Arc<rustls::ClientConfig>) -> Result<(Chann
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, dialer::handshake(socket, config))
         .await
         .map_err(|_| unreachable("the TLS handshake took too long".to_owned()))?
-        .map_err(|error| match identity::classify_io_error(&error) {
-            Some(code) => Refusal::new(code, format!("authority at {address}: {error}")).into(),
+        .map_err(|error| match tls_refusal(&error) {
+            Some(Refusal { code, detail }) => {
+                Refusal::new(code, format!("authority at {address}: {detail}")).into()
+            }
             None => unreachable(error.to_string()),
         })?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let connection = Connection::new(remote, chain.iter().map(|der| der.clone().into_owned()).collect());
     let stream = PeerStream::new(stream, connection.clone());
-    let channel = dialer::channel(stream, Purpose::Control).await.map_err(|error| unreachable(error.to_string()))?;
+    let channel =
+        dialer::channel(stream, Purpose::Control).await.map_err(|error| unreachable(error.to_string()))?;
     Ok((channel, connection))
 }
 
 /// The authority's no, or a connection that broke.
-fn refused(status: &Status) -> Error {
+fn refused(connection: &Connection, status: &Status) -> Error {
     let told = proto::status::from_status(status);
+    if let Some(refusal) = connection.refused() {
+        return Refusal::new(&REFUSED, format!("our certificate: {}", refusal.detail)).into();
+    }
     if told.is_retryable() {
         let cause = dialer::root_cause(status);
-        // In TLS 1.3 a refused client certificate shows only at the first read.
-        if cause.contains("received fatal alert") {
-            return Refusal::new(&REFUSED, format!("our certificate: {cause}")).into();
-        }
         return Refusal::new(&UNREACHABLE, format!("{}: {cause}", status.code())).into();
     }
     let code = if told.code.is_empty() { String::new() } else { format!(" [{}]", told.code) };
@@ -238,8 +249,9 @@ fn refused(status: &Status) -> Error {
 }
 
 fn read_issued(answer: EnrolResponse) -> (Issued, Vec<CertificateDer<'static>>) {
-    let certificates =
-        |ders: Vec<bytes::Bytes>| ders.iter().map(|der| CertificateDer::from(der.to_vec())).collect::<Vec<_>>();
+    let certificates = |ders: Vec<bytes::Bytes>| {
+        ders.iter().map(|der| CertificateDer::from(der.to_vec())).collect::<Vec<_>>()
+    };
     (Issued { chain: certificates(answer.chain), statement: answer.statement }, certificates(answer.roots))
 }
 

@@ -18,8 +18,8 @@ use identity::{Authority, IdentityError, ParticipantCertificate, TlsIdentity};
 use proto::authority::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use proto::authority::membership_service_server::{MembershipService, MembershipServiceServer};
 use proto::authority::{
-    EnrolRequest, EnrolResponse, GetListsRequest, GetListsResponse, GetStatementRequest, GetStatementResponse,
-    RenewRequest,
+    EnrolRequest, EnrolResponse, GetListsRequest, GetListsResponse, GetStatementRequest,
+    GetStatementResponse, RenewRequest,
 };
 use proto::status::{Audience, to_status};
 use rustls::ServerConfig;
@@ -33,7 +33,7 @@ use super::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::run::CANNOT_LISTEN;
-use crate::transport::{Connection, Connections, listener};
+use crate::transport::{Connection, Connections, listener, tls_refusal};
 
 /// Changes of the directory by the command line reach the TLS settings within this time.
 const WATCH: Duration = Duration::from_millis(500);
@@ -78,8 +78,10 @@ impl AuthorityServer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { office, socket, address } = self;
         let on_refused = Arc::new(|remote: SocketAddr, error: &io::Error| {
-            let code = identity::classify_io_error(error).map_or("identity/handshake-failed", |code| code.code);
-            tracing::warn!(%remote, code, %error, "refused a TLS handshake");
+            let refusal = tls_refusal(error);
+            let code = refusal.as_ref().map_or("identity/handshake-failed", |refusal| refusal.code.code);
+            let detail = refusal.map_or_else(|| error.to_string(), |refusal| refusal.detail);
+            tracing::warn!(%remote, code, detail, "refused a TLS handshake");
         });
         let connections = Arc::new(Connections::default());
         let settings = office.clone();
@@ -165,7 +167,11 @@ impl Office {
     }
 
     /// The member at the other end, judged under the lists of this moment, and those lists.
-    fn member(&self, connection: &Connection, now: UnixMillis) -> Result<(ParticipantCertificate, Lists), Error> {
+    fn member(
+        &self,
+        connection: &Connection,
+        now: UnixMillis,
+    ) -> Result<(ParticipantCertificate, Lists), Error> {
         if connection.chain.is_empty() {
             return Err(Refusal::new(&NO_CERTIFICATE, "").into());
         }
@@ -208,7 +214,9 @@ async fn upkeep(office: Arc<Office>, stop: CancellationToken) {
         });
         match done.await {
             Ok(stamp) => seen = stamp,
-            Err(error) => tracing::error!(%error, "the authority's lists were not made anew; the old ones stay"),
+            Err(error) => {
+                tracing::error!(%error, "the authority's lists were not made anew; the old ones stay")
+            }
         }
         refreshed = tokio::time::Instant::now();
     }
@@ -263,7 +271,10 @@ impl MembershipService for Desk {
         Ok(Response::new(GetStatementResponse { statement }))
     }
 
-    async fn get_lists(&self, request: Request<GetListsRequest>) -> Result<Response<GetListsResponse>, Status> {
+    async fn get_lists(
+        &self,
+        request: Request<GetListsRequest>,
+    ) -> Result<Response<GetListsResponse>, Status> {
         let lists = self.for_member("lists", &request, |_, _, lists, _| Ok(lists)).await?;
         Ok(Response::new(GetListsResponse {
             revocation_lists: lists.revocation_lists.into_iter().map(bytes::Bytes::from).collect(),
@@ -278,7 +289,9 @@ impl Desk {
         &self,
         what: &'static str,
         request: &Request<M>,
-        step: impl FnOnce(&Office, &ParticipantCertificate, Lists, UnixMillis) -> Result<T, Error> + Send + 'static,
+        step: impl FnOnce(&Office, &ParticipantCertificate, Lists, UnixMillis) -> Result<T, Error>
+        + Send
+        + 'static,
     ) -> Result<T, Status> {
         let connection = connection(request)?;
         let (office, theirs) = (self.0.clone(), connection.clone());
@@ -293,7 +306,8 @@ impl Desk {
         let (member, done) = done.await.map_err(|error| {
             let refusal = error.into_refusal();
             // A failure of ours says nothing about the caller: it may ask again.
-            let audience = if refusal.code.fault == Fault::Ours { Audience::Peer } else { Audience::Stranger };
+            let audience =
+                if refusal.code.fault == Fault::Ours { Audience::Peer } else { Audience::Stranger };
             say_no(what, remote, &refusal, audience)
         })?;
         let done = done.map_err(|error| say_no(what, remote, &error.into_refusal(), Audience::Peer))?;
@@ -320,7 +334,11 @@ fn answer(enrolled: identity::authority::Enrolled) -> EnrolResponse {
     let bytes = |certificates: Vec<identity::CertificateDer<'static>>| {
         certificates.into_iter().map(|certificate| bytes::Bytes::copy_from_slice(&certificate)).collect()
     };
-    EnrolResponse { chain: bytes(enrolled.chain), statement: enrolled.statement, roots: bytes(enrolled.roots) }
+    EnrolResponse {
+        chain: bytes(enrolled.chain),
+        statement: enrolled.statement,
+        roots: bytes(enrolled.roots),
+    }
 }
 
 /// The directory's lock and files block; they do so on a thread for it.

@@ -3,16 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
+use control_plane::Refusal;
 use control_plane::ids::ParticipantId;
 use identity::VerifiedParticipant;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use super::cause::tls_refusal;
 
 /// What both ends of the code know about a connection; shared by its stream and its calls.
 pub struct Connection {
@@ -22,12 +25,13 @@ pub struct Connection {
     pub chain: Vec<CertificateDer<'static>>,
     participant: ArcSwapOption<VerifiedParticipant>,
     closed: CancellationToken,
+    refused: OnceLock<Refusal>,
 }
 
 impl Connection {
     /// A connection whose handshake ended; its participant is not verified yet.
     pub fn new(remote: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Arc<Self> {
-        Arc::new(Self { remote, chain, participant: ArcSwapOption::empty(), closed: CancellationToken::new() })
+        Arc::new(Self { remote, chain, participant: ArcSwapOption::empty(), closed: CancellationToken::new(), refused: OnceLock::new() })
     }
 
     /// The verified participant, once identities were exchanged.
@@ -43,6 +47,12 @@ impl Connection {
     /// Closes the connection: reads and writes fail from here on.
     pub fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Why TLS ended the connection, if it did: with TLS 1.3 the other end's judgement of our certificate arrives
+    /// after our handshake, as the first thing that is read.
+    pub fn refused(&self) -> Option<Refusal> {
+        self.refused.get().cloned()
     }
 
     /// Completes when the connection was closed from our side.
@@ -112,7 +122,13 @@ impl<S> Connected for PeerStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check_open(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(refusal) = tls_refusal(error)
+        {
+            self.connection.refused.get_or_init(|| refusal);
+        }
+        read
     }
 }
 

@@ -22,7 +22,7 @@ use super::connection::{Connection, PeerStream};
 use super::listener::READ_BUFFER_BYTES;
 use crate::error::Error;
 use crate::node::Node;
-use crate::peers;
+use crate::{peers, restored};
 
 control_plane::refusal_codes! {
     UNREACHABLE = "peer/unreachable", Unavailable,
@@ -246,21 +246,29 @@ async fn exchange(
     let answer = IdentityServiceClient::new(channel.clone()).exchange(request).await.map_err(|status| {
         let told = proto::status::from_status(&status);
         match told.fault {
-            control_plane::Fault::Identity => Error::Refused(Refusal::new(&REFUSED_BY_PEER, told.text)),
-            _ => Error::ours(format!("{}: {}", status.code(), root_cause(&status))),
+            control_plane::Fault::Identity => {
+                // Our statement may have been replaced: fetching the newest is what helps.
+                node.refresh_lists.notify_one();
+                Error::Refused(Refusal::new(&REFUSED_BY_PEER, told.text))
+            }
+            _ => match connection.refused() {
+                Some(refusal) => refusal.into(),
+                None => Error::ours(format!("{}: {}", status.code(), root_cause(&status))),
+            },
         }
     })?;
     let answer = answer.into_inner();
     let peer = node.identity.verify_participant(&connection.chain, &answer.statement, node.now())?;
     peers::remember(node, &peer, answer.revocation_list_number).await?;
+    restored::provider_reached(node, peer.id(), answer.your_ledger_size_seen).await?;
     connection.verified(peer.clone());
     Ok(peer)
 }
 
 /// Why TLS failed, with the reason that this side knows.
 fn tls_refusal(participant: &ParticipantId, error: &io::Error) -> Error {
-    match identity::classify_io_error(error) {
-        Some(code) => Refusal::new(code, format!("`{participant}`: {error}")).into(),
+    match super::tls_refusal(error) {
+        Some(Refusal { code, detail }) => Refusal::new(code, format!("`{participant}`: {detail}")).into(),
         None => Error::ours(error),
     }
 }

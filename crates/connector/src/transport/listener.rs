@@ -15,9 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Connections, PeerStream};
 
-/// A handshake that takes longer is a stranger holding a place.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Handshakes under way at once: each costs about a millisecond of one core and some 50 KiB.
 const MAX_HANDSHAKES: usize = 256;
 
@@ -26,6 +23,15 @@ const ACCEPTED_QUEUE: usize = 64;
 
 /// rustls reads 4 KiB at a time; larger reads from the socket save system calls on streams.
 pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Bounds of accepting, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptLimits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// A handshake that takes longer is a stranger holding a place.
+    pub handshake: Duration,
+}
 
 /// A server-side stream of a peer.
 pub type Accepted = PeerStream<TlsStream<BufReader<TcpStream>>>;
@@ -43,6 +49,7 @@ pub fn accept(
     listener: TcpListener,
     config: impl Fn() -> Arc<ServerConfig> + Send + Sync + 'static,
     connections: Arc<Connections>,
+    limits: AcceptLimits,
     on_refused: OnRefused,
     stop: CancellationToken,
 ) -> mpsc::Receiver<io::Result<Accepted>> {
@@ -63,10 +70,15 @@ pub fn accept(
                     }
                 },
             };
+            if connections.open().len() >= limits.connections {
+                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "limits.connections are open");
+                on_refused(remote, &full);
+                continue;
+            }
             let acceptor = TlsAcceptor::from(config());
             let (accepted, connections, on_refused) = (accepted.clone(), connections.clone(), on_refused.clone());
             tokio::spawn(async move {
-                match handshake(acceptor, socket, remote, &connections).await {
+                match handshake(acceptor, socket, remote, &connections, limits.handshake).await {
                     Ok(stream) => drop(accepted.send(Ok(stream)).await),
                     Err(error) => on_refused(remote, &error),
                 }
@@ -82,10 +94,11 @@ async fn handshake(
     socket: TcpStream,
     remote: SocketAddr,
     connections: &Connections,
+    longest: Duration,
 ) -> io::Result<Accepted> {
     socket.set_nodelay(true)?;
     let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket))
+    let stream = tokio::time::timeout(longest, acceptor.accept(socket))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))??;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
