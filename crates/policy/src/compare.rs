@@ -278,6 +278,68 @@ pub fn satisfiable(policy: &Policy) -> Answer {
     answer
 }
 
+/// What changed from one version of a policy to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Requests that only the new version permits, at most one for each action and reason.
+    pub also_permits: Vec<Witness>,
+    /// Requests that only the old version permits.
+    pub no_longer_permits: Vec<Witness>,
+    /// Clauses that only the new version has, as sentences.
+    pub clauses_added: Vec<String>,
+    /// Clauses that only the old version has.
+    pub clauses_removed: Vec<String>,
+    /// Why the requests could not be compared, if they could not; the clauses are complete in any case.
+    pub unknown: Option<String>,
+}
+
+/// The most requests shown for each side of a difference.
+const MAX_SHOWN: usize = 8;
+
+/// What `new` says otherwise than `old`: in requests that come out differently, and in clauses.
+pub fn difference(old: &Policy, new: &Policy, lang: crate::profile::Lang) -> Difference {
+    let sentences = |policy: &Policy| -> Vec<String> {
+        policy.render(lang).into_iter().map(|clause| clause.text).collect()
+    };
+    let (before, after) = (sentences(old), sentences(new));
+    let only = |these: &[String], those: &[String]| -> Vec<String> {
+        these.iter().filter(|text| !those.contains(text)).cloned().collect()
+    };
+    let mut difference = Difference {
+        also_permits: Vec::new(),
+        no_longer_permits: Vec::new(),
+        clauses_added: only(&after, &before),
+        clauses_removed: only(&before, &after),
+        unknown: None,
+    };
+    let prepared = Sides::prepare(old, new)
+        .and_then(|[old, new]| Space::of(&[&old.decided, &new.decided]).map(|space| (old, new, space)));
+    let (old, new, space) = match prepared {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            difference.unknown = Some(reason);
+            return difference;
+        }
+    };
+    let mut seen: Vec<(bool, String, Option<&'static str>)> = Vec::new();
+    space.each(|world| {
+        let (was, is) = (old.decide(world, &new, false), new.decide(world, &old, false));
+        let (list, refused, code) = match (was.0, is.0) {
+            (Outcome::Permit, Outcome::Permit) => return true,
+            (Outcome::Permit, _) => (&mut difference.no_longer_permits, false, is.1),
+            (_, Outcome::Permit) => (&mut difference.also_permits, true, was.1),
+            _ => return true,
+        };
+        let key = (refused, world.action.to_owned(), code);
+        if list.len() < MAX_SHOWN && !seen.contains(&key) {
+            seen.push(key);
+            list.push(world.witness());
+        }
+        true
+    });
+    difference
+}
+
 /// One policy in the forms that the comparison asks.
 struct Sides {
     model: Model,

@@ -31,6 +31,18 @@ pub enum DutyState {
     Violated,
 }
 
+impl DutyState {
+    /// `pending`, `fulfilled` or `violated`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "pending" => Some(Self::Pending),
+            "fulfilled" => Some(Self::Fulfilled),
+            "violated" => Some(Self::Violated),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fact {
     pub operand: Symbol,

@@ -64,6 +64,7 @@ mod model;
 #[cfg(test)]
 mod naive;
 mod node;
+mod operands;
 mod policy;
 mod problem;
 mod profile;
@@ -73,6 +74,7 @@ mod read_atom;
 pub mod refusal;
 mod render;
 pub mod report;
+pub mod scenario;
 mod set;
 pub mod template;
 mod text;
@@ -96,8 +98,16 @@ pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.
 pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
-    [problem::CODES, profile::CODES, decide::CODES, policy::CODES, lint::CODES, template::CODES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        problem::CODES,
+        profile::CODES,
+        decide::CODES,
+        policy::CODES,
+        lint::CODES,
+        scenario::CODES,
+        template::CODES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }

@@ -653,7 +653,7 @@ fn generators_reach_every_outcome() {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn fast_and_naive_agree(json in policy_json(), facts in facts(), parts in proptest::collection::vec(request(), 4)) {

@@ -245,6 +245,13 @@ impl Policy {
         &self.program
     }
 
+    /// The same terms in force: what a proposal would mean once agreed.
+    pub(crate) fn as_if_agreed(&self) -> Self {
+        let mut policy = self.clone();
+        policy.model.kind = Kind::Set;
+        policy
+    }
+
     pub(crate) fn profile_set(&self) -> &Profiles {
         &self.profiles
     }

@@ -86,18 +86,14 @@ impl Known {
         };
         let mut facts = Facts::at(now.unwrap_or(UnixMillis(0)));
         for (operand, value) in &world.facts {
-            facts = add_json(facts, operand, value, profiles)?;
+            facts = add_json(facts, operand, value, profiles, Source::LocalCounter)?;
         }
         for (member, collection) in &world.members {
             facts = facts.member(member, collection);
         }
         for (duty, state) in &world.duties {
-            let state = match state.as_str() {
-                "pending" => DutyState::Pending,
-                "fulfilled" => DutyState::Fulfilled,
-                "violated" => DutyState::Violated,
-                _ => return Err(bad(state.clone(), "pending, fulfilled or violated")),
-            };
+            let known = DutyState::of_name(state);
+            let state = known.ok_or_else(|| bad(state.clone(), "pending, fulfilled or violated"))?;
             facts = facts.duty(duty, state);
         }
         Ok(Self { now, facts, reports: BTreeMap::new() })
@@ -207,7 +203,7 @@ impl Asked {
     fn from_json(request: RequestJson, profiles: &Profiles, known: &mut Known) -> Result<Self, Problems> {
         for (operand, value) in &request.facts {
             let facts = std::mem::replace(&mut known.facts, Facts::at(UnixMillis(0)));
-            known.facts = add_json(facts, operand, value, profiles)?;
+            known.facts = add_json(facts, operand, value, profiles, Source::LocalCounter)?;
         }
         let id = request.id.unwrap_or_else(|| "urn:fairlead:request".to_owned());
         Ok(Self {
@@ -322,11 +318,12 @@ fn term_fact(facts: Facts, operand: &str, value: &Term, profiles: &Profiles) -> 
     Ok(add(facts, operand, value))
 }
 
-fn add_json(
+pub(crate) fn add_json(
     facts: Facts,
     operand: &str,
     value: &serde_json::Value,
     profiles: &Profiles,
+    source: Source,
 ) -> Result<Facts, Problems> {
     let iri = expand_vocab(operand, &Vec::new());
     let info =
@@ -347,7 +344,8 @@ fn add_json(
         other => one(other),
     };
     let value = read.ok_or_else(|| bad(value.to_string(), "a value of the operand's type"))?;
-    Ok(add(facts, &iri, value))
+    let now = facts.now();
+    Ok(facts.with(&iri, value, source, now))
 }
 
 /// The world is what is true: its facts satisfy any demand for a source.

@@ -1,8 +1,8 @@
 //! Comparing policies: refinement with witness, meeting, duties, and bounds on hostile input.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use policy::compare::{Answer, Meeting, compare, conflict, refines};
-use policy::{Outcome, Policy, Profiles, Request, Stage};
+use policy::compare::{Answer, Meeting, compare, conflict, difference, refines};
+use policy::{Lang, Outcome, Policy, Profiles, Request, Stage};
 
 fn policy(rules: &str) -> Policy {
     let text = format!(
@@ -238,4 +238,20 @@ fn hostile_policies_are_unknown_quickly() {
     let found = refines(&big, &permit(&atom("count", "lteq", "1")));
     assert_eq!(found.answer, Answer::Unknown);
     assert!(found.reason.contains("cases"), "{}", found.reason);
+}
+
+#[test]
+fn differences_are_told_as_requests_and_clauses() {
+    let old = permit(&atom("count", "lteq", "3"));
+    let new = policy(
+        r#""permission":[{"action":"use","constraint":[{"leftOperand":"count","operator":"lteq","rightOperand":2}]}]"#,
+    );
+    let found = difference(&old, &new, Lang::En);
+    assert!(found.also_permits.iter().all(|witness| witness.action != "http://www.w3.org/ns/odrl/2/read"));
+    assert!(!found.also_permits.is_empty() && found.unknown.is_none());
+    assert_eq!(found.no_longer_permits.len(), 1);
+    assert!(found.no_longer_permits[0].line().starts_with("read "), "{}", found.no_longer_permits[0].line());
+    assert_eq!((found.clauses_added.len(), found.clauses_removed.len()), (1, 1));
+    let none = difference(&old, &old, Lang::ZhHant);
+    assert!(none.also_permits.is_empty() && none.clauses_added.is_empty());
 }

@@ -1,0 +1,42 @@
+//! Which operands a policy's decisions rest on, for those who must provide the facts.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Constraint, Rule, Thing};
+use crate::policy::Policy;
+
+impl Policy {
+    /// The IRIs of all left operands that decide, sorted: in constraints and refinements of rules, actions, parties
+    /// and assets. Constraints that only say when a duty is to be done are not among them.
+    pub fn operands(&self) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        for rule in &self.model().rules {
+            of_rule(rule, &mut found);
+        }
+        found
+    }
+}
+
+fn of_rule<'a>(rule: &'a Rule, found: &mut BTreeSet<&'a str>) {
+    let is_duty = rule.kind == crate::model::RuleKind::Duty;
+    let conditions =
+        rule.constraints.iter().filter(|constraint| !(is_duty && crate::duty::is_timing(constraint)));
+    conditions.for_each(|constraint| of_constraint(constraint, found));
+    if !is_duty {
+        rule.refinements.iter().for_each(|constraint| of_constraint(constraint, found));
+    }
+    let things: [&'a Option<Thing>; 3] = [&rule.target, &rule.assignee, &rule.assigner];
+    for thing in things.into_iter().flatten() {
+        thing.refinements.iter().for_each(|constraint| of_constraint(constraint, found));
+    }
+    rule.duties.iter().for_each(|duty| of_rule(duty, found));
+}
+
+fn of_constraint<'a>(constraint: &'a Constraint, found: &mut BTreeSet<&'a str>) {
+    match constraint {
+        Constraint::Atom(atom) => {
+            found.insert(atom.operand.iri.as_str());
+        }
+        Constraint::Logic { parts, .. } => parts.iter().for_each(|part| of_constraint(part, found)),
+    }
+}
