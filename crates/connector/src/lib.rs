@@ -13,6 +13,7 @@ pub mod data;
 pub mod demo;
 pub mod doctor;
 pub mod driver;
+pub mod enforceable;
 pub mod error;
 pub mod fresh;
 pub mod grpc;
@@ -20,10 +21,12 @@ pub mod node;
 pub mod peers;
 pub mod policies;
 pub mod refusals;
+pub mod restored;
 pub mod run;
 pub mod telemetry;
 pub mod transport;
 pub mod trust;
+pub mod upkeep;
 
 /// The administration socket's name in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

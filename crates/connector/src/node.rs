@@ -53,6 +53,8 @@ pub struct Node {
     pub data: Data,
     /// Participants that are suspended here.
     pub suspended: ArcSwap<Vec<ParticipantId>>,
+    /// Sets the level of the logs on reload; `None` where somebody else owns them.
+    pub logs: Option<crate::telemetry::Logs>,
     /// Told when newer revocation lists or a newer statement should be fetched at once.
     pub refresh_lists: tokio::sync::Notify,
     /// Where peers connect and where health is served, once bound.

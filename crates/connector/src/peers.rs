@@ -96,8 +96,7 @@ pub async fn ledger_seen(node: &Arc<Node>, peer: &ParticipantId, told: &LedgerHe
         node.store.read(move |store| seen_head(store, &key)).await?
     };
     let now = node.now();
-    // Written only when it grew by enough to matter: each connection would otherwise cost a commit.
-    if told.size >= known.size.saturating_add(MIN_LEDGER_GROWTH) || (known.size == 0 && told.size > 0) {
+    if told.size > known.size {
         let head = SeenHead { version: PEER_VERSION, size: told.size, root: told.root.clone(), at: now.to_string() };
         let bytes = serde_jcs::to_vec(&head).map_err(Error::ours)?;
         node.store
@@ -108,9 +107,6 @@ pub async fn ledger_seen(node: &Arc<Node>, peer: &ParticipantId, told: &LedgerHe
     }
     Ok(known.size)
 }
-
-/// A peer's ledger head is kept again once it has grown by this many records.
-const MIN_LEDGER_GROWTH: u64 = 64;
 
 /// A peer's signed ledger head as seen; the durable form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

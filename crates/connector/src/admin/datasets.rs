@@ -9,6 +9,7 @@ use control_plane::ids::{DatasetId, ParticipantId};
 use proto::admin;
 
 use super::agreements::{clauses, language};
+use super::holdings::expand;
 use super::page;
 use crate::catalogue::{DatasetRow, datasets, envelope, envelope_hash, publication};
 use crate::error::Error;
@@ -72,7 +73,7 @@ pub async fn search(
         keyword: given(request.keyword),
         theme: given(request.theme),
         publisher: given(request.publisher).map(|publisher| ParticipantId::parse(&publisher)).transpose()?,
-        purposes: given(request.purpose).into_iter().collect(),
+        purposes: given(request.purpose).map(|purpose| expand(&purpose)).into_iter().collect(),
         language: Some(language.clone()),
         page_size: usize::try_from(request.page_size).unwrap_or(usize::MAX),
         page_token: request.page_token,

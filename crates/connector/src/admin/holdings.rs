@@ -156,7 +156,7 @@ fn duty_row(duty: store::Duty) -> admin::DutyRow {
 /// What a use would be answered, without using.
 pub async fn explain_use(node: &Arc<Node>, request: admin::UseRequest) -> Result<admin::Explanation, Error> {
     let tag = language(&request.language);
-    let asked = use_request(node, &request).await?;
+    let asked = use_request(node, &request, "nobody: only asked".to_owned()).await?;
     let explanation = uses::explain(node, asked, tag).await?;
     Ok(admin::Explanation {
         outcome: explanation.outcome.to_owned(),
@@ -168,10 +168,14 @@ pub async fn explain_use(node: &Arc<Node>, request: admin::UseRequest) -> Result
 }
 
 /// Opens a use session and streams grant, bytes and receipt.
-pub async fn open_use(node: &Arc<Node>, request: admin::UseRequest) -> Result<Answers<admin::UseResponse>, Error> {
+pub async fn open_use(
+    node: &Arc<Node>,
+    request: admin::UseRequest,
+    actor: String,
+) -> Result<Answers<admin::UseResponse>, Error> {
     let place = node.data.sessions.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::new(&TOO_MANY_SESSIONS, ""))?;
-    let asked = use_request(node, &request).await?;
+    let asked = use_request(node, &request, actor).await?;
     let id = asked.agreement.clone();
     let record = chosen(node, &id, &request.object).await?;
     let key = {
@@ -312,7 +316,11 @@ async fn chosen(node: &Arc<Node>, id: &AgreementId, name: &str) -> Result<Object
     Ok(object)
 }
 
-async fn use_request(node: &Arc<Node>, request: &admin::UseRequest) -> Result<UseRequest, Error> {
+async fn use_request(
+    node: &Arc<Node>,
+    request: &admin::UseRequest,
+    actor: String,
+) -> Result<UseRequest, Error> {
     let agreement = AgreementId::parse(&request.agreement)?;
     let key = agreement.clone();
     let held = node.store.read(move |store| records::agreement(store, &key)).await?;
@@ -322,8 +330,7 @@ async fn use_request(node: &Arc<Node>, request: &admin::UseRequest) -> Result<Us
     Ok(UseRequest {
         agreement,
         dataset,
-        // The socket is the owner's alone (mode 0600): whoever reaches it is the operator.
-        actor: "operator".to_owned(),
+        actor,
         action: expand_action(&request.action)?,
         purpose: optional(&request.purpose),
         recipient: optional(&request.recipient),

@@ -15,6 +15,7 @@ use futures::Stream;
 use proto::admin;
 use proto::admin::admin_service_server::AdminService;
 use proto::status::{Audience, to_status};
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::cli::output::ORIGIN_PEER;
@@ -75,6 +76,12 @@ pub fn bad_argument(detail: impl Into<String>) -> Error {
     Refusal::new(&BAD_ARGUMENT, detail).into()
 }
 
+/// Who is at the other end of the socket, as the operating system says (SO_PEERCRED).
+fn actor<T>(request: &Request<T>) -> String {
+    let credentials = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    credentials.map_or_else(|| "uid unknown".to_owned(), |credentials| format!("uid {}", credentials.uid()))
+}
+
 /// Declares the calls that are one function each.
 macro_rules! calls {
     ($( $call:ident($request:ident) -> $answer:ident = $($function:ident)::+; )*) => {
@@ -104,7 +111,8 @@ macro_rules! calls {
                 &self,
                 request: Request<admin::UseRequest>,
             ) -> Result<Response<Self::UseStream>, Status> {
-                let session = holdings::open_use(&self.0, request.into_inner()).await.map_err(refuse)?;
+                let actor = actor(&request);
+                let session = holdings::open_use(&self.0, request.into_inner(), actor).await.map_err(refuse)?;
                 Ok(Response::new(session))
             }
         }

@@ -12,6 +12,7 @@ use store::{Collection, Signal};
 
 use super::{MAX_WAIT_SECONDS, bad_argument, instant, next_page, page};
 use crate::driver::negotiations::{self, ByHand};
+use crate::enforceable;
 use crate::error::Error;
 use crate::node::Node;
 
@@ -29,7 +30,7 @@ pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<
         return Err(bad_argument(format!("the offer's target is `{}`", offer.target())));
     }
     // What this connector would not understand it cannot hold: better refused now than after delivery.
-    node.policies.compiled(offer.text())?;
+    enforceable::require(&*node.policies.compiled(offer.text())?)?;
     let opened = negotiations::open(node, provider, offer).await?;
     let pid = opened.pids().ours().to_owned();
     settled(node, &pid, request.wait_seconds).await.map(|negotiation| shown(&negotiation))

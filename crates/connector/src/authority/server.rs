@@ -35,6 +35,10 @@ use crate::error::Error;
 use crate::run::CANNOT_LISTEN;
 use crate::transport::{Connection, Connections, listener, tls_refusal};
 
+/// A data space's members ask a few times an hour; newcomers once.
+const LIMITS: listener::AcceptLimits =
+    listener::AcceptLimits { connections: 1024, handshake: std::time::Duration::from_secs(10) };
+
 /// Changes of the directory by the command line reach the TLS settings within this time.
 const WATCH: Duration = Duration::from_millis(500);
 /// Lists and the authority's own certificate are looked at this often; they are made anew only when due.
@@ -89,6 +93,7 @@ impl AuthorityServer {
             socket,
             move || settings.live.load().server.clone(),
             connections.clone(),
+            LIMITS,
             on_refused,
             stop.clone(),
         );

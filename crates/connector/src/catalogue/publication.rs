@@ -23,6 +23,7 @@ use super::log_store::{SnapshotLog, TxLog, log_error};
 use super::row::{DatasetRow, DatasetState, dataset, put_dataset, put_publication};
 use super::{replication, to_the_end};
 use crate::driver::records;
+use crate::enforceable;
 use crate::error::Error;
 use crate::node::Node;
 
@@ -74,6 +75,10 @@ pub async fn publish(
     // First without the bytes: what is wrong with the text is said before anything large is read.
     let draft =
         read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
+    for offer in &draft.description.offers {
+        // What we could not hold ourselves is not promised to others.
+        enforceable::require(&*node.policies.compiled(&offer.text)?)?;
+    }
     let [distribution] = draft.description.distributions.as_slice() else {
         let count = draft.description.distributions.len().to_string();
         return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());

@@ -95,8 +95,8 @@ pub(super) async fn ledger(output: Output, admin: &mut Admin, args: LedgerArgs) 
     let page = admin.list_ledger(request).await?.into_inner();
     output.list(
         &page.records,
-        ["seq", "record", "root"],
-        |row| [row.seq.to_string(), row.record.clone(), row.root.clone()],
+        ["seq", "record"],
+        |row| [row.seq.to_string(), row.record.clone()],
         "",
     )?;
     output.note(&format!("{} records in all, root {}", page.size, page.root));

@@ -11,9 +11,9 @@ use crate::{authority, run as running, telemetry};
 /// Runs the connector until it is told to stop.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|problems| config_failure(&problems))?;
-    telemetry::init_logs(&config.logging).map_err(Failure::ours)?;
+    let logs = telemetry::init_logs(&config.logging).map_err(Failure::ours)?;
     super::server_runtime()?.block_on(async {
-        let started = running::start(config, Some(file.to_owned())).await;
+        let started = running::start(config, Some(file.to_owned()), Some(logs)).await;
         let running = started.map_err(|error| Failure::from(error.into_refusal()))?;
         running.until_stopped().await.map_err(|error| Failure::from(error.into_refusal()))
     })

@@ -11,7 +11,7 @@ use super::datasets::read_text;
 use super::output::{Failure, Output, exit};
 use crate::admin::holdings::expand;
 use crate::clock::Clock;
-use crate::data::duties;
+use crate::enforceable;
 
 /// Largest policy file read.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
@@ -106,7 +106,7 @@ struct Checked {
 
 fn check(output: Output, file: &Path) -> Result<(), Failure> {
     let policy = load(file)?;
-    duties::require_supported(&policy)?;
+    enforceable::require(&policy)?;
     let not_technical = policy.unenforceable().into_iter().map(|clause| {
         format!("clause {}: {} ({:?})", clause.rule, policy::vocab::short(&clause.term), clause.enforcement).to_lowercase()
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control_plane::ids::{AgreementId, ParticipantId};
 use control_plane::status::{AgreementStatus, HeldAgreement};
 use control_plane::{Refusal, UnixMillis};
-use policy::{Anchors, Policy};
+use policy::Anchors;
 use store::{Duty, NewDuty, Signal, Tx};
 
 use super::holdings::{self, Holding};
@@ -14,17 +14,6 @@ use crate::driver::notices::{self, Notice, What};
 use crate::driver::records;
 use crate::error::Error;
 use crate::node::Node;
-
-control_plane::refusal_codes! {
-    UNSUPPORTED_DUTY = "policy/unsupported-duty", Policy,
-        "the policy demands a duty that this connector does not perform",
-        "政策要求的義務並非此連接器所能履行", "策略要求的义务并非此连接器所能履行",
-        clause "usage control: say what you can enforce", next "use the duty `delete` with a deadline, or leave the duty to the contract's text";
-    DUTY_WITHOUT_DEADLINE = "policy/duty-without-deadline", Policy,
-        "a duty without a deadline can never be overdue, so it is not accepted",
-        "沒有期限的義務永不逾期，因此不予接受", "没有期限的义务永不逾期，因此不予接受",
-        clause "usage control: acceptance list", next "constrain the duty by dateTime, or by the time since signing or first use";
-}
 
 /// The kind of a duty to delete.
 const DELETE: &str = "delete";
@@ -36,20 +25,6 @@ const BATCH: usize = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// A failed duty is tried again after this time.
 const RETRY_MS: i64 = 5_000;
-
-/// Refuses a policy whose duties this connector cannot perform, naming the first.
-pub fn require_supported(policy: &Policy) -> Result<(), Refusal> {
-    for duty in policy.duties() {
-        if !duty.is_delete() {
-            let action = policy::vocab::short(&duty.action);
-            return Err(Refusal::new(&UNSUPPORTED_DUTY, format!("`{action}` in clause {}", duty.clause)));
-        }
-        if duty.deadline.is_none() {
-            return Err(Refusal::new(&DUTY_WITHOUT_DEADLINE, format!("clause {}", duty.clause)));
-        }
-    }
-    Ok(())
-}
 
 /// Adds a row for every duty whose deadline is known by now; called again whenever an anchor becomes known.
 pub fn plan(

@@ -37,7 +37,11 @@ impl Keys {
         let kek = FileKek::load_or_create(&file).map_err(data_error)?;
         if recorded.is_some_and(|epoch| epoch != kek.epoch()) {
             let found = format!("rows {recorded:?}, file {}", kek.epoch());
-            return Err(Error::damaged("the key-encryption key's epoch", found));
+            if store.read(|store| store.restored_at().map_err(Error::from)).await?.is_none() {
+                return Err(Error::damaged("the key-encryption key's epoch", found));
+            }
+            tracing::error!(%found, "the backup's copies are under a key that was destroyed since: they stay closed");
+            store.write(drop_wrapped).await?;
         }
         Ok(Self { directory: directory.to_owned(), current: RwLock::new(Arc::new(kek)) })
     }
@@ -63,6 +67,21 @@ impl Keys {
         store.wal_truncate().await?;
         Ok(())
     }
+}
+
+/// A backup older than the last key destruction: its wrapped keys can never be opened again.
+fn drop_wrapped(tx: &Tx<'_>) -> Result<(), Error> {
+    loop {
+        let rows = tx.scan(Collection::WrappedKeys, "", None, store::MAX_PAGE)?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            tx.delete(Collection::WrappedKeys, &row.key, Expect::Any)?;
+        }
+    }
+    tx.delete(Collection::KeyEpochs, CURRENT, Expect::Any)?;
+    Ok(())
 }
 
 fn recorded_epoch(store: &Snapshot<'_>) -> Result<Option<u64>, Error> {

@@ -20,6 +20,8 @@ use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
 use crate::node::Node;
 use crate::policies::facts_about;
+use crate::restored;
+use crate::telemetry::metrics;
 
 control_plane::refusal_codes! {
     DUTY_OVERDUE = "use/duty-overdue", Policy,
@@ -71,7 +73,9 @@ impl SessionPort {
                 }
             }
         });
-        let (asked, until) = opened.await.map_err(Error::into_refusal)??;
+        let opened = opened.await.map_err(Error::into_refusal).and_then(|decided| decided);
+        metrics::use_session(if opened.is_ok() { "granted" } else { "refused" });
+        let (asked, until) = opened?;
         crash_point("use-counted");
         // `open` is called once for each session; a second value would be the same.
         drop(self.granted.set(asked));
@@ -137,20 +141,10 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
     }
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let spent = store.counter(&holdings::uses_counter(id))?;
-    if unconfirmed(store, id)? {
+    if restored::is_closed(store, id)? {
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
     Ok(Asked { held, holding, policy, spent })
-}
-
-/// After a restore, an agreement stays closed until its provider was reached again.
-fn unconfirmed(store: &Snapshot<'_>, id: &AgreementId) -> Result<bool, Error> {
-    Ok(store.get(Collection::Local, &unconfirmed_key(id))?.is_some())
-}
-
-/// The row that closes an agreement after a restore.
-pub fn unconfirmed_key(id: &AgreementId) -> String {
-    format!("unconfirmed {id}")
 }
 
 /// The policy's answer; `Some` instant at which it may change.
@@ -204,10 +198,16 @@ fn account(
     // The policy has the ceiling, and this transaction decided by the counter's value.
     let _counted = tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
     let mut holding = asked.holding.clone();
+    if request.action == policy::vocab::action::EXPORT {
+        // What leaves our reach is on record before the first byte does.
+        holding.unsealed.push(format!("{now} session {session}"));
+    }
     if holding.first_use.is_none() {
         holding.first_use = Some(now.to_string());
-        holdings::put(tx, &holding)?;
         duties::plan(node, tx, &asked.held, &holding, now)?;
+    }
+    if holding != asked.holding {
+        holdings::put(tx, &holding)?;
     }
     let mut fields = request_fields(request);
     fields.push(("session", session.to_string()));

@@ -117,9 +117,11 @@ impl Narrator {
     /// A policy as numbered clauses.
     pub fn clauses(&self, clauses: &[Clause]) {
         for clause in clauses {
-            self.shows(&format!("{}. {}", clause.number, clause.text));
-            if !clause.warning.is_empty() {
-                self.shows(&format!("   ! {}", clause.warning));
+            // General clauses have no number.
+            let mark = if clause.number.is_empty() { "·".to_owned() } else { format!("{}.", clause.number) };
+            self.shows(&format!("{mark} {}", clause.text));
+            for warning in &clause.warnings {
+                self.shows(&format!("   ! {warning}"));
             }
         }
     }

@@ -43,7 +43,7 @@ fn descriptions_are_complete_and_their_clauses_readable() {
         assert_eq!(warnings, 0, "{}", place.name);
         let [offer] = description.offers.as_slice() else { panic!("{}: one offer", place.name) };
         let policy = Policy::from_json(&offer.text, &Profiles::shipped()).unwrap();
-        crate::data::duties::require_supported(&policy).unwrap();
+        crate::enforceable::require(&policy).unwrap();
         for language in [Lang::En, Lang::ZhHant, Lang::ZhHans] {
             let clauses = policy.render(language);
             assert!(!clauses.is_empty() && clauses.iter().all(|clause| clause.warning.is_none()), "{clauses:?}");

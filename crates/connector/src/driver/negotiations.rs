@@ -20,6 +20,7 @@ use store::{Collection, OutboxItem, Snapshot, Tx};
 
 use super::{notices, records};
 use crate::config::{Acceptance, AlteredTerms};
+use crate::enforceable;
 use crate::error::Error;
 use crate::fresh;
 use crate::node::Node;
@@ -377,6 +378,7 @@ impl Driver {
     /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
     fn agree(&self, negotiation: &Negotiation, table: &Table, accepts_altered_terms: bool) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
+        enforceable::require(&policy)?;
         let facts = match &self.statement {
             Some(statement) => facts_about(statement, self.now),
             None => policy::Facts::at(self.now),
@@ -391,7 +393,7 @@ impl Driver {
 
     /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.
     fn verify(&self, negotiation: &Negotiation, part: &SignedPart) -> Result<Command, Error> {
-        self.node.policies.compiled(part.agreement().text())?;
+        enforceable::require(&*self.node.policies.compiled(part.agreement().text())?)?;
         Ok(Command::Verify(self.sign(negotiation, part.agreement())?))
     }
 

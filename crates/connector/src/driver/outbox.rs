@@ -24,10 +24,12 @@ use store::{OutboxEntry, Signal, crash_point};
 use tokio::sync::Semaphore;
 use tonic::Request;
 use tonic::transport::Channel;
+use tracing::Instrument as _;
 
 use super::{negotiations, notices, transfers};
 use crate::error::Error;
 use crate::node::Node;
+use crate::telemetry::{RequestId, metrics};
 use crate::transport::dialer::Link;
 
 /// Deliveries under way at once: enough to keep a distant peer busy, few enough that their memory does not matter.
@@ -71,14 +73,17 @@ pub async fn run(node: Arc<Node>) {
             }
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let (node, in_flight) = (node.clone(), in_flight.clone());
-            tokio::spawn(async move {
+            // The receiver's log has the same id.
+            let span = RequestId::carried_or_fresh(Some(&entry.id)).span("deliver");
+            let work = async move {
                 let id = entry.id.clone();
                 if let Err(error) = deliver(&node, entry).await {
-                    tracing::error!(%error, request = %id, "a delivery could not be recorded");
+                    tracing::error!(%error, "a delivery could not be recorded");
                 }
                 held(&in_flight).remove(&id);
                 drop(place);
-            });
+            };
+            tokio::spawn(work.instrument(span));
         }
         let sleep = next.map_or(LONGEST_SLEEP, |next| {
             let wait = u64::try_from(next.millis_since(node.now())).unwrap_or(0);
@@ -117,8 +122,17 @@ async fn deliver(node: &Arc<Node>, entry: OutboxEntry) -> Result<(), Error> {
         Err(_) => Err(Undone { told: unavailable("no answer in time") }),
     };
     match outcome {
-        Ok(Delivered::Plain) => done(node, entry.id).await,
-        Ok(Delivered::Process { provider_pid, consumer_pid }) => {
+        Ok(delivered) => acknowledged(node, entry, delivered).await,
+        Err(undone) => not_delivered(node, entry, undone.told).await,
+    }
+}
+
+async fn acknowledged(node: &Arc<Node>, entry: OutboxEntry, delivered: Delivered) -> Result<(), Error> {
+    metrics::delivery("delivered");
+    tracing::info!(peer = %entry.destination, kind = %entry.kind, "delivered");
+    match delivered {
+        Delivered::Plain => done(node, entry.id).await,
+        Delivered::Process { provider_pid, consumer_pid } => {
             let pids = ProviderPid::parse(&provider_pid).and_then(|p| Ok((p, ConsumerPid::parse(&consumer_pid)?)));
             match pids {
                 Ok((provider, consumer)) if entry.kind == negotiations::OUTBOX_KIND => {
@@ -130,11 +144,11 @@ async fn deliver(node: &Arc<Node>, entry: OutboxEntry) -> Result<(), Error> {
                 Err(refusal) => undelivered(node, entry, Undelivered::Refused(Cause::of_refusal(&refusal))).await,
             }
         }
-        Err(undone) => not_delivered(node, entry, undone.told).await,
     }
 }
 
 async fn not_delivered(node: &Arc<Node>, entry: OutboxEntry, told: RemoteRefusal) -> Result<(), Error> {
+    metrics::delivery("failed");
     let attempts = entry.attempts.saturating_add(1);
     let final_no = match told.fault {
         Fault::Unavailable | Fault::Ours | Fault::Limit => false,
@@ -142,7 +156,7 @@ async fn not_delivered(node: &Arc<Node>, entry: OutboxEntry, told: RemoteRefusal
         Fault::Input | Fault::Policy | Fault::State | Fault::NotFound => true,
     };
     tracing::warn!(
-        request = %entry.id, peer = %entry.destination, kind = %entry.kind, attempts,
+        peer = %entry.destination, kind = %entry.kind, attempts,
         code = %told.code, text = %told.text, detail = %told.detail, final_no, "not delivered"
     );
     if final_no && can_give_up(&entry) {

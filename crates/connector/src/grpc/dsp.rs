@@ -11,11 +11,13 @@ use proto::dsp::transfer_consumer_service_server::TransferConsumerService;
 use proto::dsp::transfer_provider_service_server::TransferProviderService;
 use proto::dsp::version_service_server::VersionService;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::{peer, refuse};
 use crate::driver::{negotiations, transfers};
 use crate::error::Error;
 use crate::node::Node;
+use crate::telemetry::{RequestId, metrics};
 
 /// The protocol version that is spoken.
 pub const PROTOCOL_VERSION: &str = "2025-1";
@@ -45,8 +47,15 @@ impl As {
         let peer = peer(&self.0, &request)?;
         let message: negotiation::Message = request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
         let (id, kind) = (message.id().clone(), message.kind());
-        let answer = negotiations::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
-        tracing::info!(request = %id, peer = %peer.id(), message = kind.as_str(), state = %answer.state, role = %self.1, "negotiation");
+        // The same id stands in the log of the connector that sent it.
+        let span = RequestId::carried_or_fresh(Some(id.as_str())).span("negotiation");
+        let answered = async {
+            let answer = negotiations::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
+            metrics::negotiation_step(self.1.as_str(), answer.state.as_str());
+            tracing::info!(peer = %peer.id(), received = kind.as_str(), state = %answer.state, role = %self.1, "negotiation");
+            Ok::<_, Status>(answer)
+        };
+        let answer = answered.instrument(span).await?;
         Ok(Response::new(wire_negotiation(answer)))
     }
 
@@ -71,8 +80,14 @@ impl As {
         let peer = peer(&self.0, &request)?;
         let message: transfer::Message = request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
         let (id, kind) = (message.id().clone(), message.kind());
-        let answer = transfers::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
-        tracing::info!(request = %id, peer = %peer.id(), message = kind.as_str(), state = %answer.state, role = %self.1, "transfer");
+        let span = RequestId::carried_or_fresh(Some(id.as_str())).span("transfer");
+        let answered = async {
+            let answer = transfers::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
+            metrics::transfer_step(self.1.as_str(), answer.state.as_str());
+            tracing::info!(peer = %peer.id(), received = kind.as_str(), state = %answer.state, role = %self.1, "transfer");
+            Ok::<_, Status>(answer)
+        };
+        let answer = answered.instrument(span).await?;
         Ok(Response::new(wire_transfer(answer)))
     }
 

@@ -9,7 +9,7 @@ mod service;
 pub use health::HealthListener;
 pub use logs::{LogLines, Logs, init_logs};
 pub use metrics::Metrics;
-pub use request::{REQUEST_ID_HEADER, RequestId};
+pub use request::RequestId;
 pub use service::serve;
 
 use std::io;

@@ -8,16 +8,13 @@ use tracing_subscriber::registry::LookupSpan as _;
 
 use super::logs::SpanFields;
 
-/// The gRPC metadata key and HTTP header that carries a [`RequestId`] to the peer.
-pub const REQUEST_ID_HEADER: &str = "x-request-id";
-
 /// The field of a log line and of a span that holds the id.
 pub(super) const REQUEST_ID_FIELD: &str = "request_id";
 
 /// The longest id taken from a peer: a UUID has 36.
 const MAX_BYTES: usize = 64;
 
-/// Names one request; chosen by whoever asks first, then carried along.
+/// Names one request; between connectors it is the message's own id, which both sides know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(String);
 
