@@ -169,28 +169,34 @@ pub fn conflict(left: &Policy, right: &Policy) -> Encounter {
         Ok(sides) => sides,
         Err(reason) => return unknown(reason),
     };
-    let space = match Space::of(&[&left.decided, &right.decided, &left.forbidden, &right.forbidden]) {
+    let (here, there) = match (left.parts(), right.parts()) {
+        (Ok(here), Ok(there)) => (here, there),
+        (Err(reason), _) | (_, Err(reason)) => return unknown(reason),
+    };
+    let all =
+        [&left.decided, &right.decided, &here.forbidden, &there.forbidden, &here.required, &there.required];
+    let space = match Space::of(&all) {
         Ok(space) => space,
         Err(reason) => return unknown(reason),
     };
     let (mut clash, mut shared, mut doubt) = (None, None, false);
     space.each(|world| {
-        let (here, there) = (left.decide(world, &right, false).0, right.decide(world, &left, false).0);
-        let forbidden = |side: &Sides| side.answers(&side.forbidden, world) == Outcome::Permit;
-        let wanted = |side: &Sides, decided| {
-            decided == Outcome::Permit || side.answers(&side.required, world) == Outcome::Permit
+        let (request, facts) = world.ask();
+        let says = |policy: &Policy| policy.decide(&request, &facts).outcome == Outcome::Permit;
+        let (first, second) = (left.decide(world, &right, false).0, right.decide(world, &left, false).0);
+        let wanted = |parts: &Parts, decided| {
+            decided == Outcome::Permit || says(&parts.required) || says(&parts.permitted)
         };
-        let permits = |side: &Sides| side.answers(&side.permitted, world) == Outcome::Permit;
-        if (wanted(&left, here) || permits(&left)) && forbidden(&right)
-            || (wanted(&right, there) || permits(&right)) && forbidden(&left)
+        if (wanted(&here, first) && says(&there.forbidden))
+            || (wanted(&there, second) && says(&here.forbidden))
         {
             clash = Some(world.witness());
             return false;
         }
-        if here == Outcome::Permit && there == Outcome::Permit {
+        if first == Outcome::Permit && second == Outcome::Permit {
             shared.get_or_insert_with(|| world.witness());
         }
-        doubt |= here != Outcome::Deny && there != Outcome::Deny;
+        doubt |= first != Outcome::Deny && second != Outcome::Deny;
         true
     });
     if let Some(witness) = clash {
@@ -344,11 +350,15 @@ pub fn difference(old: &Policy, new: &Policy, lang: crate::profile::Lang) -> Dif
 struct Sides {
     model: Model,
     decided: Policy,
-    /// Its permissions alone, as if nothing were prohibited.
+}
+
+/// The three kinds of rules of one policy, each read as permissions alone.
+struct Parts {
+    /// Its permissions, as if nothing were prohibited.
     permitted: Policy,
-    /// Its prohibitions, read as permissions: what it forbids.
+    /// Its prohibitions: what it forbids.
     forbidden: Policy,
-    /// Its obligations, read as permissions: what it demands.
+    /// Its obligations: what it demands.
     required: Policy,
 }
 
@@ -369,32 +379,29 @@ impl Sides {
         if zoneless {
             model.rules.iter_mut().for_each(|rule| each_atom(rule, &mut pin_zone));
         }
-        let profiles: &Profiles = policy.profile_set();
+        Ok(Self { decided: Policy::from_model(model.clone(), policy.profile_set())?, model })
+    }
+
+    fn parts(&self) -> Result<Parts, String> {
+        let profiles: &Profiles = self.decided.profile_set();
         let only = |kind: RuleKind| {
-            let mut part = model.clone();
+            let mut part = self.model.clone();
             part.rules.retain(|rule| rule.kind == kind);
             for rule in &mut part.rules {
                 rule.kind = RuleKind::Permission;
                 rule.duties.clear();
             }
-            Policy::from_model(part, profiles)
+            Policy::from_model(part, profiles).map_err(|problems| problems.first().to_string())
         };
-        Ok(Self {
+        Ok(Parts {
             permitted: only(RuleKind::Permission)?,
             forbidden: only(RuleKind::Prohibition)?,
             required: only(RuleKind::Duty)?,
-            decided: Policy::from_model(model.clone(), profiles)?,
-            model,
         })
     }
 
     fn has(&self, kind: RuleKind) -> bool {
         self.model.rules.iter().any(|rule| rule.kind == kind)
-    }
-
-    fn answers(&self, policy: &Policy, world: &World<'_>) -> Outcome {
-        let (request, facts) = world.ask();
-        policy.decide(&request, &facts).outcome
     }
 
     /// Decides with the duties that are done in this world. With `by_other`, a duty of this side is also done when

@@ -192,7 +192,6 @@ pub(crate) struct Context<'a> {
     request: &'a Request<'a>,
     facts: &'a Facts,
     signed: Option<UnixMillis>,
-    assignee_hash: u64,
     values: [Option<&'a Fact>; MAX_SLOTS],
     read: u64,
     valid_until: i64,
@@ -216,7 +215,6 @@ impl<'a> Context<'a> {
             request,
             facts,
             signed: policy.timestamp(),
-            assignee_hash: hash(request.assignee),
             values,
             read: 0,
             valid_until: i64::MAX,
@@ -271,7 +269,7 @@ impl<'a> Context<'a> {
         match slot.kind {
             SlotKind::Clock => return decided(self.instant(&leaf.test, now)),
             SlotKind::Participant if self.fact(leaf).is_none() => {
-                let one = [(self.assignee_hash, self.request.assignee)];
+                let one = [(hash(self.request.assignee), self.request.assignee)];
                 return decided(symbols(&leaf.test, one.into_iter()));
             }
             SlotKind::Participant | SlotKind::Fact => {}

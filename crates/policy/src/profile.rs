@@ -22,6 +22,8 @@ crate::refusal_codes! {
 const FORMAT: u32 = 1;
 /// The most actions known at once: their sets are four machine words.
 pub(crate) const MAX_ACTIONS: usize = 256;
+/// Places in the table of actions: twice as many as there can be actions.
+const ACTION_PLACES: usize = 2 * MAX_ACTIONS;
 /// The largest profile or taxonomy file read.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -389,6 +391,10 @@ impl ActionSet {
     }
 }
 
+const fn slot_of(hash: u64) -> usize {
+    hash as usize % ACTION_PLACES
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     pub iri: String,
@@ -467,8 +473,8 @@ pub(crate) struct Tables {
     pub covered: Vec<ActionSet>,
     /// For each action what it implies, with all included in that: not prohibited where the action is permitted.
     pub implied: Vec<ActionSet>,
-    /// Hash and index of each action, sorted.
-    pub by_hash: Vec<(u64, usize)>,
+    /// Hash and index of each action, at the place its hash says or the next free one.
+    pub by_hash: Vec<Option<(u64, usize)>>,
     pub deprecated: BTreeMap<String, String>,
     /// Names of operators that are not ODRL's.
     pub operators: BTreeMap<String, Operator>,
@@ -478,15 +484,13 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) fn action(&self, iri: &str) -> Option<usize> {
         let wanted = hash(iri);
-        let mut at = self.by_hash.partition_point(|(hash, _)| *hash < wanted);
-        while let Some((hash, index)) = self.by_hash.get(at) {
-            if *hash != wanted {
-                return None;
-            }
-            if self.actions.get(*index).is_some_and(|action| action.iri == iri) {
+        let mut place = slot_of(wanted);
+        // The table is at most half full, so an empty place ends every search.
+        while let Some(Some((known, index))) = self.by_hash.get(place) {
+            if *known == wanted && self.actions.get(*index).is_some_and(|action| action.iri == iri) {
                 return Some(*index);
             }
-            at += 1;
+            place = (place + 1) % ACTION_PLACES;
         }
         None
     }
@@ -520,9 +524,17 @@ impl Tables {
     }
 
     fn close(&mut self) {
-        self.by_hash =
-            self.actions.iter().enumerate().map(|(index, action)| (hash(&action.iri), index)).collect();
-        self.by_hash.sort_unstable();
+        self.by_hash = vec![None; ACTION_PLACES];
+        for (index, action) in self.actions.iter().enumerate() {
+            let hash = hash(&action.iri);
+            let mut place = slot_of(hash);
+            while self.by_hash.get(place).is_some_and(Option::is_some) {
+                place = (place + 1) % ACTION_PLACES;
+            }
+            if let Some(free) = self.by_hash.get_mut(place) {
+                *free = Some((hash, index));
+            }
+        }
         self.covered = (0..self.actions.len())
             .map(|top| {
                 let mut set = ActionSet::default();
