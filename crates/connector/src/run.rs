@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use control_plane::pids::Role;
@@ -21,7 +22,7 @@ use proto::dsp::transfer_provider_service_server::TransferProviderServiceServer;
 use proto::dsp::version_service_server::VersionServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::notice::notice_service_server::NoticeServiceServer;
-use store::{Options, Store};
+use store::{Options, Store, StoreError};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
@@ -54,6 +55,9 @@ control_plane::refusal_codes! {
         "the stored identity is another participant's than the settings name",
         "已儲存的身分與設定所列參與者不同", "已存储的身份与配置所列参与者不同",
         clause "foundations: identity", next "use the data directory of this participant, or correct `participant` in the settings";
+    IN_USE = "store/in-use", Unavailable,
+        "another process works in this data directory", "另一程序正在使用此資料目錄", "另一进程正在使用此数据目录",
+        clause "foundations: one process for each directory", next "stop the other process, or name another directory under `data` in the settings";
     CANNOT_LISTEN = "connector/cannot-listen", Unavailable,
         "an address cannot be listened on", "無法在位址上監聽", "无法在地址上监听",
         clause "foundations: ports", next "free the port or change it under [listeners]";
@@ -75,7 +79,7 @@ pub struct Running {
 
 /// Opens the state and the identity, and starts every service.
 pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>) -> Result<Running, Error> {
-    let store = Store::open(&config.data, Options::default())?;
+    let store = open_store(&config.data).await?;
     let node = open_node(config, settings, logs, store).await?;
     let mut tasks = JoinSet::new();
 
@@ -96,6 +100,27 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     node.bound.store(Some(Arc::new((peers_address, health))));
     tracing::info!(participant = %node.us, peers = %peers_address, health = %health, "ready");
     Ok(Running { node, peers: peers_address, health, tasks })
+}
+
+/// How long a start waits for the process before it to let go of the data directory: a supervisor that restarts at
+/// once meets the last moments of the old process.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+async fn open_store(data: &Path) -> Result<Store, Error> {
+    let deadline = tokio::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match Store::open(data, Options::default()) {
+            Err(StoreError::Locked(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            Err(StoreError::Locked(path)) => {
+                return Err(Refusal::new(&IN_USE, path.display().to_string()).into());
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 impl Running {
@@ -276,7 +301,7 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
 /// Calls at once on one connection: a busy peer has its messages and a few streams under way.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// Connections whose other end is gone are noticed after this time.
-const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 fn serve_admin(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
     let path = node.config.load().data.join(ADMIN_SOCKET);

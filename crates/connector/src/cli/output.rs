@@ -137,7 +137,7 @@ impl Output {
             return self.line("(none)");
         }
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(header);
         for value in rows {
             table.add_row(row(value).map(|cell| clean(&cell)));
