@@ -267,7 +267,17 @@ impl<'a> Context<'a> {
         }
         let now = self.facts.now.0;
         match slot.kind {
-            SlotKind::Clock => return decided(self.instant(&leaf.test, now)),
+            SlotKind::Clock => {
+                let truth = self.instant(&leaf.test, now);
+                // An offer that begins next month can be seen and signed today.
+                if truth == Some(Truth::False)
+                    && self.request.stage < Stage::Transfer
+                    && begins(&leaf.test, now)
+                {
+                    return (Truth::Deferred, Why::Deferred);
+                }
+                return decided(truth);
+            }
             SlotKind::Participant if self.fact(leaf).is_none() => {
                 let one = [(hash(self.request.assignee), self.request.assignee)];
                 return decided(symbols(&leaf.test, one.into_iter()));
@@ -395,21 +405,27 @@ impl<'a> Context<'a> {
             }
             Some(NodeKind::Logic { logic, children }) => match logic {
                 Logic::And | Logic::AndSequence => self.all(children.clone()),
-                Logic::Or => {
-                    let mut best = Truth::False;
-                    for child in children.clone() {
-                        best = best.max(self.node(child));
-                        if best == Truth::True {
-                            break;
-                        }
-                    }
-                    best
-                }
+                Logic::Or => self.any(children.clone()),
                 Logic::Xone => exactly_one(children.clone().map(|child| self.node(child))),
             },
+            // Early on a bound may be deferred, which the fused form cannot say.
+            Some(NodeKind::Intervals { children, .. }) if self.request.stage < Stage::Transfer => {
+                self.any(children.clone())
+            }
             Some(NodeKind::Intervals { slot, intervals, .. }) => self.intervals(*slot, intervals),
             None => Truth::Unknown,
         }
+    }
+
+    fn any(&mut self, nodes: std::ops::Range<u32>) -> Truth {
+        let mut best = Truth::False;
+        for node in nodes {
+            best = best.max(self.node(node));
+            if best == Truth::True {
+                break;
+            }
+        }
+        best
     }
 
     fn intervals(&mut self, slot: u8, intervals: &[(i64, i64)]) -> Truth {
@@ -526,6 +542,19 @@ fn decided(truth: Option<Truth>) -> (Truth, Why) {
     match truth {
         Some(Truth::Unknown) | None => (Truth::Unknown, Why::NotComparable),
         Some(truth) => (truth, Why::Decided),
+    }
+}
+
+/// Whether a bound that does not hold yet will hold at some later time.
+fn begins(test: &Test, now: i64) -> bool {
+    match test {
+        Test::Instant { order: Order::Gt | Order::Gteq | Order::Neq, .. } => true,
+        Test::Instant { order: Order::Eq, lo, hi } => lo == hi && now < *lo,
+        Test::Day { outside, start_lo, start_hi } => {
+            // Some instant lies within the day whatever the zone only if the day is longer than the doubt about it.
+            *outside || (now < *start_lo && start_hi - start_lo < DAY_MILLIS)
+        }
+        _ => false,
     }
 }
 

@@ -111,3 +111,21 @@ pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
     .flatten()
     .copied()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn codes_are_distinct_and_told_in_three_languages() {
+        let mut codes: Vec<&str> = super::codes().map(|code| code.code).collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
+        for code in super::codes() {
+            let name = code.code.strip_prefix("policy/").unwrap();
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
+            let han = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+            assert!(han(code.zh_hant) && han(code.zh_hans) && !code.en.is_empty() && !code.next.is_empty());
+        }
+    }
+}

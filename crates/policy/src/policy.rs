@@ -46,6 +46,19 @@ impl Policy {
         Self::from_node(&crate::rdf::Graph::from_turtle(text, base)?.policy(None)?, profiles, true)
     }
 
+    /// Reads the policy `uid` from a Turtle text that may hold several.
+    ///
+    /// # Errors
+    /// Every problem found, each with its place.
+    pub fn from_turtle_named(
+        text: &str,
+        base: &str,
+        uid: &str,
+        profiles: &Profiles,
+    ) -> Result<Self, Problems> {
+        Self::from_node(&crate::rdf::Graph::from_turtle(text, base)?.policy(Some(uid))?, profiles, true)
+    }
+
     /// Reads the policy `uid` from quads; graph names are ignored. A dataset that points at the policy with
     /// `odrl:hasPolicy` becomes its target.
     ///

@@ -475,3 +475,25 @@ fn an_implied_action_is_not_prohibited() {
     let request = Request { action: action::READ, target: "urn:d", assignee: UM, stage: Stage::Use };
     assert_eq!(policy.decide(&request, &Facts::at(at("2026-11-25T00:00:00Z"))).outcome, Outcome::Permit);
 }
+
+#[test]
+fn an_offer_that_begins_later_can_be_signed_now() {
+    let policy = offer(
+        r#""permission":[{"action":"use","constraint":[{"leftOperand":"dateTime","operator":"gteq","rightOperand":"2027-01-01Z"},
+            {"leftOperand":"dateTime","operator":"lt","rightOperand":"2027-02-01Z"}]}]"#,
+    );
+    let decide = |now: &str, stage| policy.decide(&request(action::USE, stage), &Facts::at(at(now)));
+    let early = decide("2026-11-25T00:00:00Z", Stage::Negotiation);
+    assert!(early.is_permit() && early.deferred().any(|name| name == operand::DATE_TIME));
+    assert_eq!(early.valid_until, Some(at("2027-01-01T00:00:00Z")));
+    assert_eq!(decide("2027-02-01T00:00:00Z", Stage::Catalogue).outcome, Outcome::Deny, "it is over");
+    let agreed = agreement(
+        r#""permission":[{"action":"use","constraint":[{"leftOperand":"dateTime","operator":"gteq","rightOperand":"2027-01-01Z"}]}]"#,
+    );
+    let facts = Facts::at(at("2026-11-25T00:00:00Z"));
+    assert_eq!(
+        agreed.decide(&request(action::USE, Stage::Transfer), &facts).outcome,
+        Outcome::Deny,
+        "no bytes yet"
+    );
+}
