@@ -102,7 +102,10 @@ impl Place {
             observations = self.observations(),
         );
         for (peer, address) in peers {
-            text.push_str(&format!("\n[[peers]]\nparticipant = \"{}\"\naddresses = [\"{address}\"]\n", peer.uri()));
+            text.push_str(&format!(
+                "\n[[peers]]\nparticipant = \"{}\"\naddresses = [\"{address}\"]\n",
+                peer.uri()
+            ));
         }
         text
     }
@@ -156,7 +159,10 @@ impl Campus<'_> {
 
 fn one<T: DeserializeOwned>(printed: &[u8]) -> Told<T> {
     serde_json::from_slice(printed).map_err(|error| {
-        Trouble::Failed(format!("an unexpected answer ({error}): {}", String::from_utf8_lossy(printed).trim()))
+        Trouble::Failed(format!(
+            "an unexpected answer ({error}): {}",
+            String::from_utf8_lossy(printed).trim()
+        ))
     })
 }
 
@@ -195,7 +201,10 @@ impl<'a> DataSpace<'a> {
             found_authority(program, AUTHORITY, "Demo data space"),
             found_authority(program, ELSEWHERE, "Another data space"),
         )?;
-        narrator.command(AUTHORITY, "fairlead authority init --dir authority --name 'Demo data space' --host ::1");
+        narrator.command(
+            AUTHORITY,
+            "fairlead authority init --dir authority --name 'Demo data space' --host ::1",
+        );
         narrator.command(AUTHORITY, "fairlead authority run --dir authority --listen '[::1]:0'");
         let script = format!("exec fairlead authority run --dir {AUTHORITY} --listen '{}'\n", authority.1);
         fs::write(program.folder().join("authority.sh"), script)?;
@@ -206,12 +215,16 @@ impl<'a> DataSpace<'a> {
         let campuses = [(&GUANGZHOU, first), (&HONG_KONG, second), (&MACAO, third)];
         for (place, address) in campuses {
             let others = campuses.iter().filter(|(other, _)| other.name != place.name);
-            let peers: Vec<(&Place, &str)> = others.map(|(other, address)| (*other, address.as_str())).collect();
+            let peers: Vec<(&Place, &str)> =
+                others.map(|(other, address)| (*other, address.as_str())).collect();
             prepare(program.folder(), place, &place.settings_text(address, &authority.1, &peers))?;
         }
         prepare(program.folder(), &STRANGER, &STRANGER.settings_text("[::1]:0", &elsewhere.1, &[]))?;
 
-        narrator.command(AUTHORITY, "fairlead authority token --dir authority --participant https://macao.example/id …");
+        narrator.command(
+            AUTHORITY,
+            "fairlead authority token --dir authority --participant https://macao.example/id …",
+        );
         narrator.command(MACAO.name, "fairlead enrol --config macao.toml --token-file macao.token");
         let members = campuses.iter().map(|(place, _)| enrol(program, AUTHORITY, &authority.1, place));
         let members = try_join_all(members);
@@ -219,14 +232,19 @@ impl<'a> DataSpace<'a> {
         drop(elsewhere);
 
         narrator.command(MACAO.name, "fairlead run --config macao.toml");
-        let [guangzhou, hong_kong, macao] = campuses.map(|(place, address)| Campus::start(program, place, address));
+        let [guangzhou, hong_kong, macao] =
+            campuses.map(|(place, address)| Campus::start(program, place, address));
         let (guangzhou, hong_kong, macao) = tokio::try_join!(guangzhou, hong_kong, macao)?;
         Ok(Self { authority: authority.0, guangzhou, hong_kong, macao, program })
     }
 
     /// Asks every process to end, and fails unless all do so in time.
     pub async fn stop(self) -> Told<()> {
-        tokio::try_join!(self.guangzhou.server.stop(), self.hong_kong.server.stop(), self.macao.server.stop())?;
+        tokio::try_join!(
+            self.guangzhou.server.stop(),
+            self.hong_kong.server.stop(),
+            self.macao.server.stop()
+        )?;
         self.authority.stop().await
     }
 }
@@ -274,7 +292,8 @@ async fn enrol(program: &Program, dir: &str, address: &str, place: &Place) -> To
         ["--subject-base", &base],
         ["--output", &token],
     ];
-    let arguments: Vec<&str> = ["authority", "token"].into_iter().chain(arguments.into_iter().flatten()).collect();
+    let arguments: Vec<&str> =
+        ["authority", "token"].into_iter().chain(arguments.into_iter().flatten()).collect();
     program.run(&arguments).await?;
     program.run(&["enrol", "--config", &place.settings(), "--token-file", &token]).await?;
     Ok(())

@@ -1,12 +1,14 @@
 //! `fairlead demo`: an authority and three connectors as processes of this very program, and the story of a few
 //! datasets, told step by step with what was decided and why.
 //!
-//! [`story`] is the story; [`data_space`] is where it happens; [`processes`] starts, asks and ends the processes;
+//! [`story`] is the story, [`evidence`] what it looks at, [`shipped`] its data; [`data_space`] is where it happens; [`processes`] starts, asks and ends the processes;
 //! [`narrator`] prints each step and keeps count; [`stranger`] knocks with a certificate of another authority.
 
 mod data_space;
+mod evidence;
 mod narrator;
 mod processes;
+mod shipped;
 mod story;
 mod stranger;
 #[cfg(test)]
@@ -24,7 +26,8 @@ pub fn run(output: Output, args: &DemoArgs) -> Result<(), Failure> {
     let folder = Folder::make(args.keep.as_deref())?;
     let program = Program::this(folder.path())?;
     let narrator = Narrator::new(output, args.pause);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::ours)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::ours)?;
     let told = runtime.block_on(async {
         // Whatever ends first, the other is dropped, and with the story every process that it started.
         tokio::select! {

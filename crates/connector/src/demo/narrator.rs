@@ -57,7 +57,8 @@ pub struct Narrator {
 impl Narrator {
     /// Waits for Enter before each step if `pause`.
     pub fn new(output: Output, pause: bool) -> Self {
-        let colours = !output.json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colours =
+            !output.json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let count = || Cell::new(0);
         let (started, busy) = (Instant::now(), Cell::default());
         Self { output, pause, colours, started, told: count(), refused: count(), wrong: count(), busy }
@@ -95,7 +96,8 @@ impl Narrator {
                 self.end(&step, Expect::Refuse, began, Some(&refused), &refused.line());
             }
             Ok(refused) => {
-                let told = format!("refused for another reason than {}: {}", codes.join(" or "), refused.line());
+                let told =
+                    format!("refused for another reason than {}: {}", codes.join(" or "), refused.line());
                 self.wrong(&step, Expect::Refuse, began, Trouble::Failed(told));
             }
             Err(trouble) => self.wrong(&step, Expect::Refuse, began, trouble),
@@ -148,7 +150,8 @@ impl Narrator {
             code: "demo/not-as-told".into(),
             text: format!("{wrong} of {told} steps did not come out as told"),
             detail: if stopped { "the story could not go on".into() } else { String::new() },
-            next: "the ends of the logs concerned stand above; `fairlead demo --keep DIR` keeps everything".into(),
+            next: "the ends of the logs concerned stand above; `fairlead demo --keep DIR` keeps everything"
+                .into(),
             exit: exit::OURS,
         })
     }

@@ -90,7 +90,10 @@ impl Folder {
     /// A new folder: the one named, which must be empty or not exist, or a temporary one.
     pub fn make(keep: Option<&Path>) -> Result<Self, Failure> {
         let cannot = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::usage(format!("cannot use `{}`: {error}", path.display()), "name a folder that does not exist yet")
+            Failure::usage(
+                format!("cannot use `{}`: {error}", path.display()),
+                "name a folder that does not exist yet",
+            )
         };
         let path = match keep {
             Some(path) => std::path::absolute(path).map_err(|error| cannot(path, &error))?,
@@ -171,7 +174,14 @@ impl Program {
         let said = String::from_utf8_lossy(&output.stderr);
         let refused = said.lines().rev().find_map(|line| serde_json::from_str::<Refused>(line).ok());
         Err(refused.map_or_else(
-            || Trouble::Failed(format!("`{}` ended with {}: {}", shell(arguments), output.status, said.trim())),
+            || {
+                Trouble::Failed(format!(
+                    "`{}` ended with {}: {}",
+                    shell(arguments),
+                    output.status,
+                    said.trim()
+                ))
+            },
             Trouble::Refused,
         ))
     }
@@ -186,7 +196,12 @@ impl Program {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.executable);
-        command.arg("--json").args(arguments).current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("--json")
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         // What the caller set for a connector of its own is not meant for these.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FAIRLEAD") {

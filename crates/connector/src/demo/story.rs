@@ -7,31 +7,18 @@ use std::time::Duration;
 
 use control_plane::UnixMillis;
 use data_plane::Digest;
-use identity::{ParticipantCertificate, RememberedCertificates, StoredIdentity, Typ, jws};
 use proto::admin;
-use serde_json::Value;
 
-use super::data_space::{AUTHORITY, Campus, DataSpace, GUANGZHOU, HONG_KONG, MACAO, until};
+use super::data_space::{AUTHORITY, DataSpace, GUANGZHOU, HONG_KONG, MACAO, until};
+use super::evidence::{
+    agree, appears, clauses, completed_at_provider, entry, files, flip_one_bit, more_uses, now, pull,
+    records, refused, sealed_files, signers, teach, text, title,
+};
 use super::narrator::{Narrator, Step, Stopped};
 use super::processes::{Program, Refused, Told, Trouble, ensure, shell};
+use super::shipped::{HOURLY, HOURLY_TURTLE, SNOW_TURTLE, UNTIL, YEARS, longest_year, prepare, snow_days};
 use super::stranger;
 use crate::cli::Failure;
-use crate::clock::Clock;
-use crate::run::IDENTITY_FILE;
-
-/// Hourly climate normals; Hong Kong's.
-const HOURLY: &[u8] = include_bytes!("../../demo/data/seattle-weather-hourly-normals.csv");
-/// Daily weather of four years; Guangzhou's, and the days with snow Macao's.
-const DAILY: &str = include_str!("../../demo/data/seattle-weather.csv");
-/// Where both come from.
-const SOURCE: &str = include_str!("../../demo/data/SOURCE.md");
-pub(super) const HOURLY_TURTLE: &str = include_str!("../../demo/hourly-normals.ttl");
-pub(super) const DAILY_TURTLE: &str = include_str!("../../demo/daily-weather.ttl");
-pub(super) const SNOW_TURTLE: &str = include_str!("../../demo/snow-days.ttl.in");
-/// The place in [`SNOW_TURTLE`] for the last moment of its permission.
-pub(super) const UNTIL: &str = "@UNTIL@";
-
-const YEARS: [&str; 4] = ["2012", "2013", "2014", "2015"];
 
 /// The dated offer stands open for this long at least: publishing, negotiating, pulling and using take part of it.
 const SHORTEST_DATE: Duration = Duration::from_secs(4);
@@ -96,38 +83,11 @@ async fn told(narrator: &Narrator, program: &Program) -> Result<(), Stopped> {
     story.withdrawn().await;
 
     let step = Step { id: "stopped", title: "Every process is asked to end, and does", concerned: &[] };
-    narrator.permit(step, async { Ok(((), space.stop().await.map(|()| "all drained and closed their state".to_owned())?)) }).await
-}
-
-/// Data and descriptions, as a steward would have them.
-fn prepare(folder: &Path) -> Told<()> {
-    fs::write(folder.join("SOURCE.md"), SOURCE)?;
-    fs::write(folder.join(HONG_KONG.observations()).join("hourly-normals.csv"), HOURLY)?;
-    fs::write(folder.join("hourly-normals.ttl"), HOURLY_TURTLE)?;
-    fs::write(folder.join("daily-weather.ttl"), DAILY_TURTLE)?;
-    let daily = folder.join(GUANGZHOU.observations()).join("daily");
-    fs::create_dir_all(&daily)?;
-    for year in YEARS {
-        fs::write(daily.join(format!("{year}.csv")), days(|line| line.starts_with(year)))?;
-    }
-    fs::write(folder.join(MACAO.observations()).join("snow-days.csv"), snow_days())?;
-    Ok(())
-}
-
-/// The heading and the days that `wanted` takes.
-fn days(wanted: impl Fn(&str) -> bool) -> String {
-    let lines = DAILY.lines().enumerate().filter(|(number, line)| *number == 0 || wanted(line));
-    lines.map(|(_, line)| format!("{line}\n")).collect()
-}
-
-fn snow_days() -> String {
-    days(|line| line.ends_with(",snow"))
-}
-
-/// The year with the longest file, so that its sealed copy can be told apart by its length.
-fn longest_year() -> (String, String) {
-    let files = YEARS.map(|year| (format!("{year}.csv"), days(|line| line.starts_with(year))));
-    files.into_iter().max_by_key(|(_, text)| text.len()).unwrap_or_default()
+    narrator
+        .permit(step, async {
+            Ok(((), space.stop().await.map(|()| "all drained and closed their state".to_owned())?))
+        })
+        .await
 }
 
 /// An agreement with the instant after which it permits nothing more.
@@ -153,13 +113,21 @@ impl Story<'_> {
             let source = "file:observations/hourly-normals.csv";
             let arguments = ["dataset", "publish", "hourly-normals.ttl", "--source", source];
             let published: admin::PublishedDataset = hong_kong.ask(narrator, &arguments).await?;
-            ensure(published.bytes == HOURLY.len() as u64, || format!("{} bytes were read", published.bytes))?;
+            ensure(published.bytes == HOURLY.len() as u64, || {
+                format!("{} bytes were read", published.bytes)
+            })?;
             for language in ["en", "zh-Hant", "zh-Hans"] {
                 let entry = entry(hong_kong, &published.dataset, language).await?;
                 narrator.shows(title(&entry, language)?);
                 narrator.clauses(clauses(&entry)?);
             }
-            Ok(((), format!("signed as number {} of Hong Kong's log; manifest {}", published.seq, published.manifest_digest)))
+            Ok((
+                (),
+                format!(
+                    "signed as number {} of Hong Kong's log; manifest {}",
+                    published.seq, published.manifest_digest
+                ),
+            ))
         };
         narrator.permit(step, body).await
     }
@@ -173,7 +141,8 @@ impl Story<'_> {
         };
         let body = async {
             let dataset = HONG_KONG.dataset("hourly-normals");
-            let search = ["catalogue", "search", "天氣", "--purpose", "dpv:AcademicResearch", "--language", "zh-Hant"];
+            let search =
+                ["catalogue", "search", "天氣", "--purpose", "dpv:AcademicResearch", "--language", "zh-Hant"];
             narrator.command(macao.place.name, &shell(&search));
             let hit = appears(macao, &search, &dataset).await?;
             narrator.shows(&format!("{}\n{}\n{}", hit.title, hit.description, hit.publisher));
@@ -182,7 +151,10 @@ impl Story<'_> {
             let hit = appears(macao, &simplified, &dataset).await?;
             narrator.shows(&hit.title);
             appears(guangzhou, &["catalogue", "search", "weather"], &dataset).await?;
-            Ok(((), "replicated to both peers, each of which verified signature and place in the log".to_owned()))
+            Ok((
+                (),
+                "replicated to both peers, each of which verified signature and place in the log".to_owned(),
+            ))
         };
         narrator.permit(step, body).await
     }
@@ -201,8 +173,13 @@ impl Story<'_> {
             narrator.clauses(clauses(&shown)?);
             let at_provider = entry(&self.space.hong_kong, &dataset, "zh-Hant").await?;
             ensure(shown == at_provider, || "the entry differs from Hong Kong's".to_owned())?;
-            let [offer] = shown.offers.as_slice() else { return Err(Trouble::failed("one offer was expected")) };
-            Ok((offer.clone(), format!("the very entry that Hong Kong signed, envelope {}", shown.envelope_hash)))
+            let [offer] = shown.offers.as_slice() else {
+                return Err(Trouble::failed("one offer was expected"));
+            };
+            Ok((
+                offer.clone(),
+                format!("the very entry that Hong Kong signed, envelope {}", shown.envelope_hash),
+            ))
         };
         narrator.permit(step, body).await
     }
@@ -216,7 +193,8 @@ impl Story<'_> {
         };
         let body = async {
             let agreement = agree(narrator, macao, &HONG_KONG.dataset("hourly-normals")).await?;
-            let reason = format!("Hong Kong's policy permits Macao (registered in MO): agreement {agreement}");
+            let reason =
+                format!("Hong Kong's policy permits Macao (registered in MO): agreement {agreement}");
             Ok((agreement, reason))
         };
         narrator.permit(step, body).await
@@ -233,12 +211,15 @@ impl Story<'_> {
             let arguments = ["agreement", "show", agreement];
             let ours: admin::Agreement = macao.ask(narrator, &arguments).await?;
             let theirs: admin::Agreement = hong_kong.ask(narrator, &arguments).await?;
-            ensure(ours.document == theirs.document && ours.hash == theirs.hash, || "the two differ".to_owned())?;
+            ensure(ours.document == theirs.document && ours.hash == theirs.hash, || {
+                "the two differ".to_owned()
+            })?;
             let signers = signers(&ours.document, &[macao, hong_kong])?;
             let expected = BTreeSet::from([HONG_KONG.uri(), MACAO.uri()]);
             ensure(signers == expected, || format!("signed by {signers:?}"))?;
             for signer in &signers {
-                narrator.shows(&format!("signature of {signer} verifies with the certificate that it enrolled"));
+                narrator
+                    .shows(&format!("signature of {signer} verifies with the certificate that it enrolled"));
             }
             Ok(((), format!("one document, two signatures, {}", ours.hash)))
         };
@@ -261,11 +242,23 @@ impl Story<'_> {
             let original = Digest::of(HOURLY).to_string();
             let held: Vec<&str> = holding.objects.iter().map(|object| object.digest.as_str()).collect();
             ensure(held == [original.as_str()], || format!("holds {held:?}, the file is {original}"))?;
-            narrator.shows(&format!("manifest at Hong Kong  {}\nmanifest at Macao      {}", there.manifest_digest, here.manifest_digest));
-            narrator.shows(&format!("SHA-256 of the file    {original}\nSHA-256 as received    {}", held.concat()));
+            narrator.shows(&format!(
+                "manifest at Hong Kong  {}\nmanifest at Macao      {}",
+                there.manifest_digest, here.manifest_digest
+            ));
+            narrator.shows(&format!(
+                "SHA-256 of the file    {original}\nSHA-256 as received    {}",
+                held.concat()
+            ));
             let receipts = records(hong_kong, "transfer-receipt", agreement).await?;
             ensure(!receipts.is_empty(), || "Hong Kong's ledger has no receipt".to_owned())?;
-            Ok(((), format!("{} bytes, digests equal on both sides, receipt in Hong Kong's ledger", here.bytes_done)))
+            Ok((
+                (),
+                format!(
+                    "{} bytes, digests equal on both sides, receipt in Hong Kong's ledger",
+                    here.bytes_done
+                ),
+            ))
         };
         narrator.permit(step, body).await
     }
@@ -295,7 +288,8 @@ impl Story<'_> {
         ensure(bytes == HOURLY, || format!("{} bytes that are not the original", bytes.len()))?;
         let holding: admin::Holding = macao.look(&["holdings", "show", agreement]).await?;
         ensure(holding.uses_left == left, || format!("{} uses are left", holding.uses_left))?;
-        let reason = "academic research is research: decision, counter and record were durable before the first byte";
+        let reason =
+            "academic research is research: decision, counter and record were durable before the first byte";
         Ok(((), format!("{reason}; {} bytes equal the original; uses left: {left}", bytes.len())))
     }
 
@@ -334,7 +328,8 @@ impl Story<'_> {
         };
         let body = async {
             let wanted = ["use", agreement, "--action", "read", "--purpose", "dpv:Marketing"];
-            let explain: Vec<&str> = wanted.into_iter().chain(["--explain", "--language", "zh-Hant"]).collect();
+            let explain: Vec<&str> =
+                wanted.into_iter().chain(["--explain", "--language", "zh-Hant"]).collect();
             let explanation: admin::Explanation = macao.ask(narrator, &explain).await?;
             narrator.shows(&explanation.text);
             narrator.shows(&explanation.details.join("\n"));
@@ -345,7 +340,8 @@ impl Story<'_> {
 
     async fn count_spent(&self, agreement: &str) {
         let (narrator, macao) = (self.narrator, &self.space.macao);
-        let step = Step { id: "count-spent", title: "A third use was not agreed", concerned: &[&macao.server] };
+        let step =
+            Step { id: "count-spent", title: "A third use was not agreed", concerned: &[&macao.server] };
         let body = async {
             let arguments = ["use", agreement, "--action", "read", "--purpose", "dpv:AcademicResearch"];
             refused(macao.run(narrator, &arguments).await)
@@ -361,10 +357,13 @@ impl Story<'_> {
             concerned: &[&hong_kong.server],
         };
         let body = async {
-            let strange = HOURLY_TURTLE.replace("odrl:leftOperand odrl:count", "odrl:leftOperand fl:phaseOfTheMoon");
+            let strange =
+                HOURLY_TURTLE.replace("odrl:leftOperand odrl:count", "odrl:leftOperand fl:phaseOfTheMoon");
             fs::write(folder.join("full-moon.ttl"), strange)?;
             let source = "file:observations/hourly-normals.csv";
-            refused(hong_kong.run(narrator, &["dataset", "publish", "full-moon.ttl", "--source", source]).await)
+            refused(
+                hong_kong.run(narrator, &["dataset", "publish", "full-moon.ttl", "--source", source]).await,
+            )
         };
         narrator.refuse(step, &["policy/unknown-operand"], body).await;
     }
@@ -410,15 +409,21 @@ impl Story<'_> {
             let until = now().plus_millis(i64::try_from(open.as_millis()).unwrap_or(i64::MAX));
             let turtle = SNOW_TURTLE.replace(UNTIL, &until.to_string());
             fs::write(self.space.program.folder().join("snow-days.ttl"), turtle)?;
-            let arguments = ["dataset", "publish", "snow-days.ttl", "--source", "file:observations/snow-days.csv"];
+            let arguments =
+                ["dataset", "publish", "snow-days.ttl", "--source", "file:observations/snow-days.csv"];
             let published: admin::PublishedDataset = macao.ask(narrator, &arguments).await?;
             narrator.clauses(&published.clauses);
             appears(hong_kong, &["catalogue", "search", "降雪"], &published.dataset).await?;
             let agreement = agree(narrator, hong_kong, &published.dataset).await?;
             pull(narrator, hong_kong, &agreement).await?;
             let bytes = hong_kong.run(narrator, &["use", &agreement]).await?;
-            ensure(bytes == snow_days().as_bytes(), || format!("{} bytes that are not the original", bytes.len()))?;
-            Ok((Dated { agreement, until }, format!("{} bytes, equal to the original, before {until}", bytes.len())))
+            ensure(bytes == snow_days().as_bytes(), || {
+                format!("{} bytes that are not the original", bytes.len())
+            })?;
+            Ok((
+                Dated { agreement, until },
+                format!("{} bytes, equal to the original, before {until}", bytes.len()),
+            ))
         };
         narrator.permit(step, body).await
     }
@@ -460,7 +465,10 @@ impl Story<'_> {
             ensure(bytes == text.as_bytes(), || format!("{} bytes that are not the original", bytes.len()))?;
             let files: Vec<PathBuf> = sealed_files(macao)?.difference(&before).cloned().collect();
             ensure(files.len() == YEARS.len(), || format!("{} sealed files", files.len()))?;
-            let reason = format!("{} files, {} bytes; {name} equals the original", pulled.objects_done, pulled.bytes_done);
+            let reason = format!(
+                "{} files, {} bytes; {name} equals the original",
+                pulled.objects_done, pulled.bytes_done
+            );
             Ok(((agreement, files), reason))
         };
         narrator.permit(step, body).await
@@ -521,13 +529,17 @@ impl Story<'_> {
         let body = async {
             let holding = until("the copy is destroyed", async || {
                 let holding: admin::Holding = macao.look(&["holdings", "show", agreement]).await?;
-                let done = holding.state == "destroyed" && holding.duties.iter().all(|duty| duty.state == "done");
+                let done =
+                    holding.state == "destroyed" && holding.duties.iter().all(|duty| duty.state == "done");
                 Ok(done.then_some(holding))
             })
             .await?;
             ensure(!holding.duties.is_empty(), || "no duty was owed".to_owned())?;
             for duty in &holding.duties {
-                narrator.shows(&format!("duty: {} until {}: {}; {}", duty.action, duty.deadline, duty.state, duty.evidence));
+                narrator.shows(&format!(
+                    "duty: {} until {}: {}; {}",
+                    duty.action, duty.deadline, duty.state, duty.evidence
+                ));
             }
             let proof = until("Guangzhou has the proof", async || {
                 let notices = records(guangzhou, "notice-received", agreement).await?;
@@ -552,7 +564,9 @@ impl Story<'_> {
             narrator.shows(&format!("all that the stranger is told: {}", knock.told));
             let line = until("Hong Kong's log names the reason", async || {
                 let lines = hong_kong.server.log_lines()?;
-                Ok(lines.into_iter().find(|line| text(line, "remote") == knock.from && !text(line, "code").is_empty()))
+                Ok(lines
+                    .into_iter()
+                    .find(|line| text(line, "remote") == knock.from && !text(line, "code").is_empty()))
             })
             .await?;
             Ok(Refused {
@@ -593,138 +607,4 @@ impl Story<'_> {
         };
         narrator.refuse(step, &["identity/certificate-revoked"], body).await;
     }
-}
-
-/// Negotiates on the published terms to the end; gives the agreement.
-async fn agree(narrator: &Narrator, campus: &Campus<'_>, dataset: &str) -> Told<String> {
-    let negotiation: admin::Negotiation = campus.ask(narrator, &["negotiate", dataset]).await?;
-    ensure(negotiation.state == "FINALIZED", || format!("the negotiation is {}", negotiation.state))?;
-    Ok(negotiation.agreement)
-}
-
-/// Pulls everything under an agreement.
-async fn pull(narrator: &Narrator, campus: &Campus<'_>, agreement: &str) -> Told<admin::Transfer> {
-    let transfer: admin::Transfer = campus.ask(narrator, &["transfer", "start", agreement]).await?;
-    ensure(transfer.state == "COMPLETED", || format!("the transfer is {}", transfer.state))?;
-    Ok(transfer)
-}
-
-/// Reads one file of the folder for a purpose that its policy permits.
-async fn teach(narrator: &Narrator, campus: &Campus<'_>, agreement: &str, object: &str) -> Told<Vec<u8>> {
-    campus.run(narrator, &["use", agreement, "--purpose", "fl:Teaching", "--object", object]).await
-}
-
-/// The provider's side of the transfer under `agreement`, once it is complete there, too.
-async fn completed_at_provider(campus: &Campus<'_>, agreement: &str) -> Told<admin::Transfer> {
-    until("the provider completes the transfer", async || {
-        let transfers: Vec<admin::Transfer> = campus.look_at_list(&["transfer", "list"]).await?;
-        Ok(transfers.into_iter().find(|one| one.agreement == agreement && one.state == "COMPLETED"))
-    })
-    .await
-}
-
-/// The hit for `dataset`, once the search finds it.
-async fn appears(campus: &Campus<'_>, search: &[&str], dataset: &str) -> Told<admin::CatalogueHit> {
-    until(&format!("`{dataset}` appears in the catalogue of {}", campus.place.title), async || {
-        let hits: Vec<admin::CatalogueHit> = campus.look_at_list(search).await?;
-        Ok(hits.into_iter().find(|hit| hit.dataset == dataset))
-    })
-    .await
-}
-
-async fn entry(campus: &Campus<'_>, dataset: &str, language: &str) -> Told<admin::CatalogueEntry> {
-    campus.look(&["catalogue", "show", dataset, "--language", language]).await
-}
-
-fn title<'a>(entry: &'a admin::CatalogueEntry, language: &str) -> Told<&'a str> {
-    let title = entry.titles.iter().find(|title| title.language == language);
-    title.map(|title| title.value.as_str()).ok_or_else(|| Trouble::failed(format!("no title in {language}")))
-}
-
-/// The clauses of the one offer; every clause is there.
-fn clauses(entry: &admin::CatalogueEntry) -> Told<&[admin::Clause]> {
-    match entry.offers.as_slice() {
-        [offer] if !offer.clauses.is_empty() => Ok(&offer.clauses),
-        _ => Err(Trouble::failed("the entry shows no clauses")),
-    }
-}
-
-/// The ledger records of one kind about an agreement.
-async fn records(campus: &Campus<'_>, kind: &str, agreement: &str) -> Told<Vec<String>> {
-    let entries: Vec<admin::LedgerRecord> = campus.look_at_list(&["ledger", "--limit", "500"]).await?;
-    let wanted = entries.into_iter().map(|entry| entry.record).filter(|record| {
-        let read: Value = serde_json::from_str(record).unwrap_or_default();
-        text(&read, "kind") == kind && read.get("subject").is_some_and(|subject| text(subject, "agreement") == agreement)
-    });
-    Ok(wanted.collect())
-}
-
-/// Who signed an agreement's document, each signature checked with the certificate that the signer enrolled.
-fn signers(document: &str, parties: &[&Campus<'_>]) -> Told<BTreeSet<String>> {
-    let failed = |error: &dyn std::fmt::Display| Trouble::Failed(error.to_string());
-    let certificates = RememberedCertificates::default();
-    for party in parties {
-        let stored = StoredIdentity::load(&party.data().join(IDENTITY_FILE)).map_err(|error| failed(&error))?;
-        let chain = stored.map(|stored| stored.chain).unwrap_or_default();
-        let leaf = chain.first().ok_or_else(|| Trouble::failed("an identity without a certificate"))?;
-        certificates.remember_own(&ParticipantCertificate::read(leaf).map_err(|error| failed(&error))?);
-    }
-    let signatures = jws::split(document).map_err(|error| failed(&error))?;
-    let verified = signatures.iter().map(|signature| jws::verify(signature, Typ::Agreement, &certificates, now()));
-    verified.map(|signed| Ok(signed.map_err(|error| failed(&error))?.signer().to_string())).collect()
-}
-
-/// The offer with a hundred times as many uses.
-pub(super) fn more_uses(offer: &str) -> Told<String> {
-    let count = r#""@value":"2""#;
-    ensure(offer.contains(count), || format!("the offer counts otherwise than expected: {offer}"))?;
-    Ok(offer.replace(count, r#""@value":"102""#))
-}
-
-/// The refusal that `answer` is; a success is not as told.
-fn refused<T>(answer: Told<T>) -> Told<Refused> {
-    match answer {
-        Ok(_) => Err(Trouble::failed("it was permitted")),
-        Err(Trouble::Refused(refused)) => Ok(refused),
-        Err(failed) => Err(failed),
-    }
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn now() -> UnixMillis {
-    Clock::start(None).now()
-}
-
-fn sealed_files(campus: &Campus<'_>) -> Told<BTreeSet<PathBuf>> {
-    Ok(files(&campus.data().join("sealed"))?.into_iter().collect())
-}
-
-/// Every regular file below `folder`.
-fn files(folder: &Path) -> Told<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                found.push(entry.path());
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Flips the lowest bit of the byte in the middle of the file; twice leaves it as it was.
-pub(super) fn flip_one_bit(file: &Path) -> Told<()> {
-    let mut bytes = fs::read(file)?;
-    let middle = bytes.len() / 2;
-    let byte = bytes.get_mut(middle).ok_or_else(|| Trouble::failed("the sealed file is empty"))?;
-    *byte ^= 1;
-    Ok(fs::write(file, bytes)?)
 }

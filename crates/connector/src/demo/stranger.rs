@@ -26,12 +26,14 @@ pub struct Knock {
 pub async fn knock(program: &Program, address: &str) -> Told<Knock> {
     let config = Config::load(&program.folder().join(STRANGER.settings()));
     let config = config.map_err(|problems| Trouble::failed(problems.to_string()))?;
-    let stored = StoredIdentity::load(&config.data.join(IDENTITY_FILE)).map_err(|error| failed(error.into()))?;
+    let stored =
+        StoredIdentity::load(&config.data.join(IDENTITY_FILE)).map_err(|error| failed(error.into()))?;
     let stored = stored.ok_or_else(|| Trouble::failed("the stranger was not enrolled"))?;
     let clock = Arc::new(Clock::start(None));
     let now = clock.now();
     let known = Arc::new(KnownSequences::default());
-    let identity = trust::open_identity(stored, &config, known, Arc::new(move || clock.now()), now).map_err(failed)?;
+    let identity =
+        trust::open_identity(stored, &config, known, Arc::new(move || clock.now()), now).map_err(failed)?;
     let (settings, _) = doctor::diagnosis_config(&identity, &config.participant).map_err(failed)?;
 
     let (socket, _) = dialer::connect(address).await?;

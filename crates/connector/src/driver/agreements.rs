@@ -11,6 +11,7 @@ use control_plane::status::{Act, HeldAgreement, StatusChange};
 use super::notices::{self, Notice, What};
 use super::transfers::AGREEMENT_NOT_FOUND;
 use super::{records, transfers};
+use crate::data::{duties, holdings};
 use crate::error::Error;
 use crate::node::Node;
 
@@ -57,7 +58,7 @@ pub async fn change(
             let peer = next.signed.agreement().party(role.other()).clone();
             let notice = Notice { agreement: id, what: what(change), reason: reason.clone(), at: now, fields: [].into() };
             notices::push(&worker, tx, &peer, &notice)?;
-            let ended = store_change(tx, &next, &notice, role)?;
+            let ended = store_change(&worker, tx, &next, &notice, role)?;
             Ok::<_, Error>((next, ended))
         })
         .await?;
@@ -67,6 +68,7 @@ pub async fn change(
 
 /// A peer's notice about the status of an agreement; part of the transaction that remembers the notice.
 pub fn changed_by_peer(
+    node: &Node,
     tx: &store::Tx<'_>,
     held: &HeldAgreement,
     peer_role: Role,
@@ -83,7 +85,7 @@ pub fn changed_by_peer(
     if next == *held {
         return Ok((next, Vec::new()));
     }
-    let ended = store_change(tx, &next, notice, peer_role)?;
+    let ended = store_change(node, tx, &next, notice, peer_role)?;
     Ok((next, ended))
 }
 
@@ -96,6 +98,7 @@ pub fn settle(node: &Arc<Node>, held: &HeldAgreement, ended: Vec<transfers::Stor
 }
 
 fn store_change(
+    node: &Node,
     tx: &store::Tx<'_>,
     next: &HeldAgreement,
     notice: &Notice,
@@ -113,6 +116,10 @@ fn store_change(
             ("reason", notice.reason.clone()),
         ],
     )?;
+    // Duties that count from the end of the permission have a deadline from now on.
+    if let Some(holding) = holdings::get(tx, next.signed.agreement().id())? {
+        duties::plan(node, tx, next, &holding, node.now())?;
+    }
     let ended = match next.status.require_active() {
         Ok(()) => Vec::new(),
         // A suspended agreement may come back, but its transfers start anew: nothing of them is lost, what was

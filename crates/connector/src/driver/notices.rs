@@ -158,7 +158,7 @@ pub async fn receive(
     }
     let notice = Notice::read(verified.payload())?;
     let hash = control_plane::digest::Digest::of(signed.as_bytes());
-    let peer = peer.id().clone();
+    let (worker, peer) = (node.clone(), peer.id().clone());
     let changed = node
         .store
         .write(move |tx| {
@@ -184,7 +184,7 @@ pub async fn receive(
                 fields.push(("digest", proof.clone()));
             }
             records::append_fields(tx, "notice-received", now, fields)?;
-            let changed = agreements::changed_by_peer(tx, &held, role, &notice)?;
+            let changed = agreements::changed_by_peer(&worker, tx, &held, role, &notice)?;
             tx.remember(peer.as_str(), message_id.as_str(), hash.as_str(), b"", now)?;
             Ok::<_, Error>(Some(changed))
         })
