@@ -533,7 +533,7 @@ fn unrelated(left: &Sides, right: &Sides) -> Option<String> {
 
 /// Whether doing `strong` also does `weak`: same or narrower action on the same thing, no later, refined at least as
 /// much, and under no more conditions.
-fn covers(strong: &Rule, weak: &Rule, tables: &crate::profile::Tables) -> bool {
+fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
     let included = match (tables.action(&strong.action), tables.action(&weak.action)) {
         (Some(strong), Some(weak)) => tables.covered(weak).contains(strong),
         _ => false,
@@ -566,11 +566,7 @@ fn covers(strong: &Rule, weak: &Rule, tables: &crate::profile::Tables) -> bool {
 }
 
 /// Whether every duty of `wide` is owed under `strict`.
-fn duties_kept(
-    strict: &Model,
-    wide: &Model,
-    tables: &crate::profile::Tables,
-) -> Result<(), (Answer, String)> {
+fn duties_kept(strict: &Model, wide: &Model, tables: &crate::tables::Tables) -> Result<(), (Answer, String)> {
     let obligations: Vec<&Rule> = strict.rules.iter().filter(|rule| rule.kind == RuleKind::Duty).collect();
     let missing = |weak: &Rule, candidates: &[&Rule]| {
         let related = candidates.iter().any(|strong| {
@@ -612,7 +608,7 @@ fn kept_by_permissions<'m>(
     rule: &Rule,
     duty: &Rule,
     obligations: &[&'m Rule],
-    tables: &crate::profile::Tables,
+    tables: &crate::tables::Tables,
 ) -> Result<(), Vec<&'m Rule>> {
     if obligations.iter().any(|strong| covers(strong, duty, tables)) {
         return Ok(());

@@ -1,7 +1,8 @@
 //! Duties: what must be done, in which phase, and by when.
 
 use crate::model::{Atom, Constraint, Rule};
-use crate::profile::{Enforcement, OperandType, Operator, Phase, Tables};
+use crate::profile::{Enforcement, OperandType, Operator, Phase};
+use crate::tables::Tables;
 use crate::time::UnixMillis;
 use crate::value::Right;
 use crate::vocab::{ODRL, operand};

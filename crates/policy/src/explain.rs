@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::decide::{Context, Decision, Outcome, Truth, Why, both, exactly_one};
+use crate::decide::{Decision, Outcome};
+use crate::evaluate::{Context, Truth, Why, both, exactly_one};
 use crate::facts::{DutyState, Facts, Request};
 use crate::ir::{CompiledRule, NodeKind, Test};
 use crate::model::{Atom, Constraint, Logic, Rule, RuleKind};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::model::{Atom, Constraint, Logic, Model, Rule, RuleKind, Thing};
 use crate::problem::{Problem, Problems, TOO_LARGE};
-use crate::profile::{ActionSet, Family, OperandInfo, OperandType, Operator, Phase, Stage, Tables};
+use crate::profile::{Family, OperandInfo, OperandType, Operator, Phase, Stage};
+use crate::tables::{ActionSet, Tables};
 use crate::value::{DAY_MILLIS, Right, Symbol};
 use crate::vocab::operand;
 

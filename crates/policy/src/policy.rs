@@ -7,8 +7,9 @@ use crate::ir::Program;
 use crate::model::{Conflict, Kind, Model, RuleKind};
 use crate::node::Node;
 use crate::problem::Problems;
-use crate::profile::{Enforcement, Profiles, Tables};
+use crate::profile::{Enforcement, Profiles};
 use crate::refusal::Refusal;
+use crate::tables::Tables;
 use crate::time::UnixMillis;
 use crate::vocab::compact;
 

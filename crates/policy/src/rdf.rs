@@ -7,8 +7,8 @@ use oxttl::TurtleParser;
 
 use crate::node::{Item, ItemKind, MAX_TEXT_BYTES, Member, Node};
 use crate::problem::{Position, Problem, Problems, SYNTAX, TOO_LARGE};
-use crate::profile::Term as TaxonomyTerm;
 use crate::refusal::Code;
+use crate::tables::Term as TaxonomyTerm;
 use crate::vocab::{DCT, FL, ODRL, RDF, RDFS, SKOS, short};
 
 /// The most triples of one policy document.

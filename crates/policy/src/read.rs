@@ -11,8 +11,8 @@ use crate::problem::{
     AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, PARENT_UNAVAILABLE, Position, Problem, Problems, TOO_LARGE,
     UNKNOWN_ACTION, UNKNOWN_KIND, UNKNOWN_MEMBER, UNKNOWN_PROFILE, nearest,
 };
-use crate::profile::Tables;
 use crate::refusal::Code;
+use crate::tables::Tables;
 use crate::time::UnixMillis;
 use crate::vocab::{DCT, DSPACE, ODRL, RDF, RDFS, SKOS, expand_vocab, short};
 

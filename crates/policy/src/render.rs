@@ -3,7 +3,8 @@
 use crate::duty::{Anchor, Deadline, constraint_enforcement};
 use crate::model::{Atom, Conflict, Constraint, Model, Rule, RuleKind, Thing};
 use crate::policy::Policy;
-use crate::profile::{Enforcement, Lang, OperandInfo, OperandType, Phase, Tables};
+use crate::profile::{Enforcement, Lang, OperandInfo, OperandType, Phase};
+use crate::tables::Tables;
 use crate::text::{self, fill, find, say};
 use crate::value::Right;
 use crate::vocab::{ODRL, short};

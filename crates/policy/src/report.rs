@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::decide::{Context, Truth, both, exactly_one};
+use crate::evaluate::{Context, Truth, both, exactly_one};
 use crate::facts::{DutyState, Facts, Request};
 use crate::ir::{CompiledRule, NodeKind, SlotKind};
 use crate::model::{Conflict, Constraint, Logic, Rule, RuleKind};
