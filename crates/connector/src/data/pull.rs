@@ -73,12 +73,27 @@ pub async fn resume_all(node: &Arc<Node>) -> Result<(), Error> {
 pub fn spawn(node: Arc<Node>, pid: String) {
     if node.data.take_work(&pid) {
         tokio::spawn(async move {
-            if let Err(error) = work(&node, &pid).await {
-                tracing::error!(transfer = %pid, %error, "a pull could not go on; it will at the next start");
+            loop {
+                let worked = work(&node, &pid).await;
+                node.data.leave_work(&pid);
+                if let Err(error) = worked {
+                    tracing::error!(transfer = %pid, %error, "a pull could not go on; it will at the next start");
+                    return;
+                }
+                // Resumed between our last look and leaving: whoever resumed it found us still at work.
+                let resumed = !node.stop.is_cancelled() && is_to_pull(&node, &pid).await;
+                if !resumed || !node.data.take_work(&pid) {
+                    return;
+                }
             }
-            node.data.leave_work(&pid);
         });
     }
+}
+
+async fn is_to_pull(node: &Arc<Node>, pid: &str) -> bool {
+    transfers::get(node, pid)
+        .await
+        .is_ok_and(|process| process.state_name() == StateName::Started && process.role() == Role::Consumer)
 }
 
 /// Pulls until the transfer is complete, stopped, or refused for good.

@@ -1,6 +1,6 @@
 //! Delivers what transactions queued: in order within a process, many processes at once, until acknowledged.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ use crate::transport::dialer::Link;
 
 /// Deliveries under way at once: enough to keep a distant peer busy, few enough that their memory does not matter.
 const MAX_IN_FLIGHT: usize = 128;
+/// Of these, to one peer: one that does not answer leaves room for the others.
+const MAX_TO_ONE_PEER: usize = 96;
 /// Entries read at once; more than can be in flight, so that those do not hide others.
 const BATCH: usize = 2 * MAX_IN_FLIGHT;
 /// The first pause after a failed delivery; doubled each time up to `limits.longest_retry`.
@@ -51,7 +53,7 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delivers until the node stops.
 pub async fn run(node: Arc<Node>) {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let in_flight: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let in_flight: Arc<Mutex<HashMap<String, String>>> = Arc::default();
     let mut changed = node.store.subscribe(Signal::Outbox);
     loop {
         changed.mark_unchanged();
@@ -68,7 +70,7 @@ pub async fn run(node: Arc<Node>) {
             }
         };
         for entry in due {
-            if !held(&in_flight).insert(entry.id.clone()) {
+            if !take(&in_flight, &entry) {
                 continue;
             }
             let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -98,8 +100,22 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-fn held(set: &Mutex<HashSet<String>>) -> std::sync::MutexGuard<'_, HashSet<String>> {
-    set.lock().unwrap_or_else(PoisonError::into_inner)
+/// Entries under way, with their destinations.
+type InFlight = Mutex<HashMap<String, String>>;
+
+fn held(entries: &InFlight) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes an entry on, unless it is under way or its destination has its share of places.
+fn take(in_flight: &InFlight, entry: &OutboxEntry) -> bool {
+    let mut entries = held(in_flight);
+    let to_same = entries.values().filter(|destination| **destination == entry.destination).count();
+    if entries.contains_key(&entry.id) || to_same >= MAX_TO_ONE_PEER {
+        return false;
+    }
+    entries.insert(entry.id.clone(), entry.destination.clone());
+    true
 }
 
 /// How one delivery ended.

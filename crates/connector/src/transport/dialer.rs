@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control_plane::Refusal;
 use control_plane::ids::ParticipantId;
@@ -43,6 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer to a control call that is awaited.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection whose other end is gone is noticed after twice this time.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Frames of data connections: large frames cost less on downloads (docs/benchmarks.md).
 const DATA_FRAME_BYTES: u32 = 1024 * 1024;
 /// Windows of data connections: what 40 ms of distance need at several hundred MiB/s.
@@ -76,7 +78,18 @@ impl Link {
     }
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
+type Slot = Arc<tokio::sync::Mutex<Dialled>>;
+
+/// What the last dialling of one connection led to.
+#[derive(Default)]
+struct Dialled {
+    link: Option<Arc<Link>>,
+    failed: Option<(Instant, Refusal)>,
+}
+
+/// After a failed dialling, everybody who waits for the same connection is told so at once for this long: a peer
+/// that does not answer must not hold up a queue of callers one timeout each.
+const FAILURE_HOLDS: Duration = Duration::from_millis(500);
 
 /// Connections for streams to one peer: streams of one connection share a lock and a TLS state, a few connections
 /// use the cores better (docs/benchmarks.md).
@@ -111,15 +124,29 @@ impl Links {
         node.require_not_suspended(participant)?;
         let slot = self.slots().entry((participant.clone(), number)).or_default().clone();
         let mut current = slot.lock().await;
-        if let Some(link) = current.as_ref()
+        if let Some(link) = &current.link
             && !link.connection.closed().is_cancelled()
             && link.peer.valid_until() > node.now()
         {
             return Ok(link.clone());
         }
-        let link = Arc::new(dial(node, participant, purpose).await?);
-        *current = Some(link.clone());
-        Ok(link)
+        if let Some((at, refusal)) = &current.failed
+            && at.elapsed() < FAILURE_HOLDS
+        {
+            return Err(refusal.clone().into());
+        }
+        match dial(node, participant, purpose).await {
+            Ok(link) => {
+                let link = Arc::new(link);
+                *current = Dialled { link: Some(link.clone()), failed: None };
+                Ok(link)
+            }
+            Err(error) => {
+                let refusal = error.into_refusal();
+                *current = Dialled { link: None, failed: Some((Instant::now(), refusal.clone())) };
+                Err(refusal.into())
+            }
+        }
     }
 
     /// Forgets a connection that failed, so that the next call dials anew.
@@ -132,7 +159,7 @@ impl Links {
         let of_peer = |(key, slot): (&(ParticipantId, usize), &Slot)| (key.0 == *participant).then(|| slot.clone());
         let slots: Vec<Slot> = self.slots().iter().filter_map(of_peer).collect();
         for slot in slots {
-            if let Some(link) = slot.lock().await.take() {
+            if let Some(link) = slot.lock().await.link.take() {
                 link.close();
             }
         }
@@ -202,20 +229,24 @@ pub async fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// A TLS stream that we dialled.
-pub type Dialled = TlsStream<BufReader<TcpStream>>;
+pub type DialledStream = TlsStream<BufReader<TcpStream>>;
 
 /// TLS as a client, with our certificate.
-pub async fn handshake(socket: TcpStream, config: Arc<rustls::ClientConfig>) -> io::Result<Dialled> {
+pub async fn handshake(socket: TcpStream, config: Arc<rustls::ClientConfig>) -> io::Result<DialledStream> {
     let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
     TlsConnector::from(config).connect(identity::tls::server_name(), socket).await
 }
 
 /// A gRPC channel over exactly this stream: when it ends, so does the channel, and the next one is dialled and
 /// verified anew.
-pub async fn channel(stream: PeerStream<Dialled>, purpose: Purpose) -> Result<Channel, Error> {
-    let mut endpoint = Endpoint::from_static("http://participant.invalid").http2_adaptive_window(false);
+pub async fn channel(stream: PeerStream<DialledStream>, purpose: Purpose) -> Result<Channel, Error> {
+    let mut endpoint = Endpoint::from_static("http://participant.invalid")
+        .http2_adaptive_window(false)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true);
     endpoint = match purpose {
-        Purpose::Control => endpoint.timeout(CALL_TIMEOUT).keep_alive_while_idle(true),
+        Purpose::Control => endpoint.timeout(CALL_TIMEOUT),
         Purpose::Data => endpoint
             .max_frame_size(DATA_FRAME_BYTES)
             .initial_stream_window_size(DATA_WINDOW_BYTES)
