@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::grpc::dsp::PROTOCOL_VERSION;
 use crate::node::Node;
 use crate::peers;
-use crate::transport::dialer::{self, Dialled, NO_ADDRESS, Purpose, REFUSED_BY_PEER};
+use crate::transport::dialer::{self, DialledStream, NO_ADDRESS, Purpose, REFUSED_BY_PEER};
 use crate::transport::{Connection, PeerStream, tls_refusal};
 
 control_plane::refusal_codes! {
@@ -257,7 +257,7 @@ async fn shake_hands(
     node: &Arc<Node>,
     (socket, remote): (TcpStream, SocketAddr),
     checks: &mut Vec<DoctorCheck>,
-) -> Result<(Dialled, Arc<Connection>), DoctorCheck> {
+) -> Result<(DialledStream, Arc<Connection>), DoctorCheck> {
     let (config, seen) = diagnosis_config(&node.identity, &node.us).map_err(|error| failed("tls", error))?;
     let started = Instant::now();
     let stream = within(dialer::handshake(socket, config)).await.map_err(|error| {
