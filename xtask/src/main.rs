@@ -1,5 +1,6 @@
-//! The project's tasks: `cargo xtask certs | codegen | tidy`. One language for scripts, one command for each need.
+//! The project's tasks: `cargo xtask bench | certs | codegen | tidy`. One language for scripts, one command for each need.
 
+mod bench;
 mod certs;
 mod codegen;
 mod tidy;
@@ -20,6 +21,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what was built with --release; docs/benchmarks.md tells what the figures mean
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Make an authority and three enrolled campuses for development; run again, it renews them
     Certs {
         /// Where everything is written, readable by its owner alone
@@ -37,13 +41,17 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        // The measurement prints its figures itself.
+        Task::Bench(bench) => workspace_root().and_then(|root| bench::run(&root, &bench)).map(|()| String::new()),
         Task::Certs { dir } => certs::run(&dir),
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
         Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
     };
     match outcome {
         Ok(report) => {
-            say(&report);
+            if !report.is_empty() {
+                say(&report);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
