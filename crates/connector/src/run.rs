@@ -181,6 +181,7 @@ pub async fn reload(node: &Arc<Node>) {
     if let Err(error) = trust::reload(node).await {
         tracing::error!(%error, "certificate and lists not reloaded: the old ones stay");
     }
+    tracing::info!("reloaded");
 }
 
 async fn open_node(

@@ -1,6 +1,7 @@
 //! Consumer side: reads held objects while a use grant lasts, and says at the end what was released.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use control_plane::ids::{AgreementId, DatasetId};
@@ -226,6 +227,31 @@ impl UseSession {
             used.bytes_released = used.bytes_released.saturating_add(released);
         }
         Ok(data)
+    }
+
+    /// Resolves with the reason when the session is stopped, or when its last decision ends by itself: for whoever
+    /// waits for something else than the next bytes. The session is over then. May be dropped before it resolves.
+    pub async fn over(&mut self) -> Refusal {
+        loop {
+            if let Err(reason) = self.check() {
+                return reason;
+            }
+            let left = self.valid_until.map(|until| until.millis_since(self.clock.now()).max(1));
+            let ends = async {
+                match left {
+                    Some(left) => tokio::time::sleep(Duration::from_millis(left.unsigned_abs())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                reason = self.stop.stopped() => {
+                    self.refused = Some(reason.clone());
+                    return reason;
+                }
+                () = ends => {}
+            }
+        }
     }
 
     /// Ends the session and records what it released.

@@ -212,21 +212,37 @@ pub async fn open_use(
     };
     let (to_reader, answers) = mpsc::channel(READ_AHEAD);
     tokio::spawn(async move {
-        let _held = (registered, place);
+        let held = (registered, place);
         let reading = Reading { session, to_reader };
-        reading.run(grant, &object, request.offset, end).await;
+        let last = reading.run(grant, &object, request.offset, end).await;
+        // Whoever waits for a session does not wait for this reader to take its last word.
+        drop(held);
+        if let Some((to_reader, answer)) = last {
+            drop(to_reader.send(answer).await);
+        }
     });
     Ok(Box::pin(ReceiverStream::new(answers)))
 }
 
+/// The way to a session's reader.
+type ToReader = mpsc::Sender<Result<admin::UseResponse, Status>>;
+
 /// An open session on its way to its reader.
 struct Reading {
     session: UseSession,
-    to_reader: mpsc::Sender<Result<admin::UseResponse, Status>>,
+    to_reader: ToReader,
 }
 
 impl Reading {
-    async fn run(mut self, grant: admin::UseGrant, object: &data_plane::SessionObject, from: u64, end: u64) {
+    /// Releases bytes until the end or a refusal, and closes the session; gives the last word, if there is a reader
+    /// to tell.
+    async fn run(
+        mut self,
+        grant: admin::UseGrant,
+        object: &data_plane::SessionObject,
+        from: u64,
+        end: u64,
+    ) -> Option<(ToReader, Result<admin::UseResponse, Status>)> {
         let mut failure = self.send(Step::Grant(grant)).await.err();
         let mut offset = from;
         while failure.is_none() && offset < end {
@@ -243,17 +259,23 @@ impl Reading {
         let Self { session, to_reader } = self;
         let closed = session.close().await;
         let answer = match (failure, closed) {
-            (Some(Failure::Gone), _) => return,
+            // A reader that went away needs no last word: the session is closed and recorded.
+            (Some(Failure::Gone), _) => return None,
             (Some(Failure::Refused(error)), _) => Err(refuse(data_error(error))),
             (None, Ok(receipt)) => Ok(admin::UseResponse { step: Some(Step::Receipt(shown(&receipt))) }),
             (None, Err(refusal)) => Err(refuse(refusal)),
         };
-        // A reader that went away needs no last word: the session is closed and recorded.
-        drop(to_reader.send(answer).await);
+        Some((to_reader, answer))
     }
 
-    async fn send(&self, step: Step) -> Result<(), Failure> {
-        self.to_reader.send(Ok(admin::UseResponse { step: Some(step) })).await.map_err(|_| Failure::Gone)
+    /// Sends as soon as the reader has room. One that has stopped reading keeps no session open that is over.
+    async fn send(&mut self, step: Step) -> Result<(), Failure> {
+        let answer = Ok(admin::UseResponse { step: Some(step) });
+        tokio::select! {
+            biased;
+            reason = self.session.over() => Err(Failure::Refused(reason.into())),
+            sent = self.to_reader.send(answer) => sent.map_err(|_| Failure::Gone),
+        }
     }
 }
 

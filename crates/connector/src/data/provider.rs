@@ -22,7 +22,7 @@ use proto::data;
 use proto::data::data_service_server::DataService;
 use proto::data::pull_request::Step as Asked;
 use proto::data::pull_response::Step as Told;
-use store::{Collection, Expect, Snapshot, Tx};
+use store::{Collection, Expect, Snapshot, Tx, crash_point};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FlowOf, Registered, register};
@@ -249,6 +249,7 @@ impl Pull {
                     last: chunk.last,
                 };
                 metrics::bytes_sent(wire.data.len() as u64);
+                crash_point("chunk-released");
                 Some((Ok(data::PullResponse { step: Some(Told::Chunk(wire)) }), Some(self)))
             }
             Some(Err(error)) => Some((Err(refuse(data_error(error))), None)),

@@ -16,7 +16,7 @@ use control_plane::status::HeldAgreement;
 use control_plane::terms::{Offer, Table};
 use control_plane::{Refusal, UnixMillis};
 use identity::{Typ, VerifiedParticipant, jws};
-use store::{Collection, OutboxItem, Snapshot, Tx};
+use store::{Collection, OutboxItem, Snapshot, Tx, crash_point};
 
 use super::{notices, records};
 use crate::config::{Acceptance, AlteredTerms};
@@ -74,7 +74,9 @@ pub async fn receive(
 ) -> Result<Answer, Error> {
     let driver = Driver::for_message(node, peer, &message)?;
     let peer = peer.id().clone();
-    node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await
+    let answer = node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await?;
+    crash_point("message-received");
+    Ok(answer)
 }
 
 /// Asks the dataset's provider for an agreement on `offer`.

@@ -138,7 +138,11 @@ async fn deliver(node: &Arc<Node>, entry: OutboxEntry) -> Result<(), Error> {
         Err(_) => Err(Undone { told: unavailable("no answer in time") }),
     };
     match outcome {
-        Ok(delivered) => acknowledged(node, entry, delivered).await,
+        Ok(delivered) => {
+            acknowledged(node, entry, delivered).await?;
+            crash_point("outbox-delivered");
+            Ok(())
+        }
         Err(undone) => not_delivered(node, entry, undone.told).await,
     }
 }

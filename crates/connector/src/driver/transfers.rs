@@ -13,7 +13,7 @@ use control_plane::transfer::{
 };
 use control_plane::{Refusal, UnixMillis};
 use identity::{Statement, VerifiedParticipant};
-use store::{Collection, OutboxItem, Tx};
+use store::{Collection, OutboxItem, Tx, crash_point};
 
 use super::{negotiations, records};
 use crate::data;
@@ -71,6 +71,7 @@ pub async fn receive(
         .store
         .write(move |tx| receive_in(&driver, tx, &peer, &statement, role, &message, now))
         .await?;
+    crash_point("message-received");
     Ok(Answer::of(&settle(node, stored)))
 }
 

@@ -32,13 +32,21 @@ pub fn peer<T>(node: &Node, request: &Request<T>) -> Result<Arc<VerifiedParticip
     let connection = request.extensions().get::<Arc<Connection>>();
     let verified = connection.and_then(|connection| connection.participant());
     let Some(verified) = verified else {
-        return Err(to_status(&Refusal::new(&NOT_EXCHANGED, ""), Audience::Stranger));
+        let remote = connection.map(|connection| connection.remote.to_string()).unwrap_or_default();
+        return Err(refuse_stranger(&Refusal::new(&NOT_EXCHANGED, remote)));
     };
     if verified.valid_until() <= node.now() {
-        return Err(to_status(&Refusal::new(&VERDICT_EXPIRED, verified.id().as_str()), Audience::Stranger));
+        return Err(refuse_stranger(&Refusal::new(&VERDICT_EXPIRED, verified.id().as_str())));
     }
-    node.require_not_suspended(verified.id()).map_err(|refusal| to_status(&refusal, Audience::Peer))?;
+    node.require_not_suspended(verified.id()).map_err(refuse)?;
     Ok(verified)
+}
+
+/// Says no to somebody who is not a verified peer (any more): the reason stays in our log.
+fn refuse_stranger(refusal: &Refusal) -> Status {
+    tracing::warn!(code = refusal.code.code, detail = %refusal.detail, "refused a stranger's call");
+    metrics::refused(refusal.code.code);
+    to_status(refusal, Audience::Stranger)
 }
 
 /// Says no to a verified peer: code and clause; the whole of it goes to our log.
