@@ -1,5 +1,7 @@
 //! Two connectors in one process: what one publishes is found at the other, pushed at once or pulled after an absence.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

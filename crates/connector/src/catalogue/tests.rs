@@ -237,7 +237,7 @@ fn only_a_current_member_with_its_own_certificate_is_believed() {
     let stranger = Space::new().enrol(HARBOUR, HARBOUR_BASE);
     let members = space.members(&[&harbour, &estuary], NOW);
     let envelope = history(&harbour, &members, &[]).remove(0);
-    assert_eq!(signers(std::slice::from_ref(&envelope)), [harbour.id.clone()]);
+    assert_eq!(signers(std::slice::from_ref(&envelope)), std::slice::from_ref(&harbour.id));
 
     let check =
         |what: &str, envelope: Envelope, members: &Members, now: UnixMillis, expected: Option<&str>| {
