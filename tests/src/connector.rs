@@ -127,6 +127,7 @@ impl Connector {
 
     /// Starts the process with further environment variables.
     pub fn start_with(&mut self, variables: &[(&str, &str)]) {
+        self.write_settings();
         let ready = self.spawn(variables).logged("ready");
         self.peers_address = Some(ready["peers"].as_str().expect("where peers connect").to_owned());
         self.health_address = Some(ready["health"].as_str().expect("where health is told").to_owned());
@@ -294,6 +295,14 @@ impl Connector {
             "datasets": self.list("dataset"),
             "peers": self.list("peer"),
         })
+    }
+
+    /// Waits until what this connector does by itself after a publication is done: the first renewal of its log.
+    #[track_caller]
+    pub fn settles(&self) {
+        let renewed = || self.ledger().iter().any(|record| record["kind"] == "catalogue-renewed");
+        until(&format!("{} has renewed its log", self.name), || renewed().then_some(()));
+        self.quiet();
     }
 
     /// Waits until nothing is queued for anybody.

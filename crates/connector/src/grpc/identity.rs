@@ -29,8 +29,9 @@ impl IdentityService for Exchange {
                 let refusal = error.into_refusal();
                 tracing::warn!(remote = %connection.remote, code = refusal.code.code, detail = %refusal.detail, "refused a connection");
                 metrics::refused(refusal.code.code);
-                // A stranger learns only that; the reason is in our log.
-                Err(to_status(&refusal, Audience::Stranger))
+                // A stranger learns only that; the reason is in our log. Who is suspended was verified before.
+                let suspended = refusal.code == &crate::node::PEER_SUSPENDED;
+                Err(to_status(&refusal, if suspended { Audience::Peer } else { Audience::Stranger }))
             }
         }
     }

@@ -277,6 +277,8 @@ async fn exchange(
     let answer = IdentityServiceClient::new(channel.clone()).exchange(request).await.map_err(|status| {
         let told = proto::status::from_status(&status);
         match told.fault {
+            // A peer that has suspended us knows us, and says so.
+            control_plane::Fault::Policy => Error::Refused(Refusal::new(&REFUSED_BY_PEER, told.text)),
             control_plane::Fault::Identity => {
                 // Our statement may have been replaced: fetching the newest is what helps.
                 node.refresh_lists.notify_one();
