@@ -52,10 +52,12 @@ pub async fn appears(campus: &Campus<'_>, search: &[&str], dataset: &str) -> Tol
     .await
 }
 
+/// An entry of a campus's catalogue.
 pub async fn entry(campus: &Campus<'_>, dataset: &str, language: &str) -> Told<admin::CatalogueEntry> {
     campus.look(&["catalogue", "show", dataset, "--language", language]).await
 }
 
+/// The title in one script.
 pub fn title<'a>(entry: &'a admin::CatalogueEntry, language: &str) -> Told<&'a str> {
     let title = entry.titles.iter().find(|title| title.language == language);
     title.map(|title| title.value.as_str()).ok_or_else(|| Trouble::failed(format!("no title in {language}")))
@@ -113,14 +115,23 @@ pub fn refused<T>(answer: Told<T>) -> Told<Refused> {
     }
 }
 
+/// The refusal that a line of a provider's log tells.
+pub fn logged(line: &Value) -> Refused {
+    let heading = format!("Hong Kong's log: {} from {}", text(line, "message"), text(line, "remote"));
+    Refused { code: text(line, "code").to_owned(), text: heading, detail: text(line, "detail").to_owned() }
+}
+
+/// A text of a JSON object; empty where there is none.
 pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The time, as every connector on this machine reads it.
 pub fn now() -> UnixMillis {
     Clock::start(None).now()
 }
 
+/// The sealed files on a campus's disk.
 pub fn sealed_files(campus: &Campus<'_>) -> Told<BTreeSet<PathBuf>> {
     Ok(files(&campus.data().join("sealed"))?.into_iter().collect())
 }

@@ -11,11 +11,11 @@ use proto::admin;
 
 use super::data_space::{AUTHORITY, DataSpace, GUANGZHOU, HONG_KONG, MACAO, until};
 use super::evidence::{
-    agree, appears, clauses, completed_at_provider, entry, files, flip_one_bit, more_uses, now, pull,
+    agree, appears, clauses, completed_at_provider, entry, files, flip_one_bit, logged, more_uses, now, pull,
     records, refused, sealed_files, signers, teach, text, title,
 };
 use super::narrator::{Narrator, Step, Stopped};
-use super::processes::{Program, Refused, Told, Trouble, ensure, shell};
+use super::processes::{Program, Told, Trouble, ensure, shell};
 use super::shipped::{HOURLY, HOURLY_TURTLE, SNOW_TURTLE, UNTIL, YEARS, longest_year, prepare, snow_days};
 use super::stranger;
 use crate::cli::Failure;
@@ -27,6 +27,9 @@ const TIMES_AS_LONG: u32 = 4;
 
 /// Tells it all.
 pub async fn tell(narrator: &Narrator, program: &Program) -> Result<(), Failure> {
+    narrator.note(
+        "Real processes on [::1], public-domain observations of NOAA (SOURCE.md tells more), nothing else.",
+    );
     let stopped = told(narrator, program).await.is_err();
     narrator.conclude(stopped)
 }
@@ -569,11 +572,7 @@ impl Story<'_> {
                     .find(|line| text(line, "remote") == knock.from && !text(line, "code").is_empty()))
             })
             .await?;
-            Ok(Refused {
-                code: text(&line, "code").to_owned(),
-                text: format!("Hong Kong's log: {}", text(&line, "message")),
-                detail: text(&line, "error").to_owned(),
-            })
+            Ok(logged(&line))
         };
         narrator.refuse(step, &["identity/other-authority"], body).await;
     }
@@ -599,11 +598,7 @@ impl Story<'_> {
                 Ok(lines.into_iter().skip(seen).find(|line| text(line, "message").starts_with("refused")))
             })
             .await?;
-            Ok(Refused {
-                code: text(&line, "code").to_owned(),
-                text: format!("Hong Kong's log: {}", text(&line, "message")),
-                detail: text(&line, "error").to_owned(),
-            })
+            Ok(logged(&line))
         };
         narrator.refuse(step, &["identity/certificate-revoked"], body).await;
     }

@@ -11,8 +11,10 @@ use policy::{Lang, Policy, Profiles};
 
 use super::data_space::{GUANGZHOU, HONG_KONG, MACAO, Place};
 use super::evidence::{flip_one_bit, more_uses};
-use super::processes::{Folder, shell};
+use super::narrator::{Narrator, Step};
+use super::processes::{Folder, Refused, Told, Trouble, shell};
 use super::shipped::{DAILY_TURTLE, HOURLY_TURTLE, SNOW_TURTLE, UNTIL};
+use crate::cli::{Language, Output};
 use crate::config::Config;
 
 fn described(place: &Place, turtle: &str) -> Result<(SelfDescription, usize), String> {
@@ -87,6 +89,28 @@ fn the_temporary_folder_goes_and_a_kept_one_stays() {
     std::fs::write(keep.join("a"), "b").unwrap();
     assert!(Folder::make(Some(&keep)).is_err(), "not empty");
     assert!(Folder::make(Some(Path::new("/proc/no/such"))).is_err());
+}
+
+#[test]
+fn a_step_that_is_not_as_told_fails_the_demo() {
+    let refused = |code: &str| Refused { code: code.into(), text: "no".into(), detail: String::new() };
+    let step = || Step { id: "step", title: "a step", concerned: &[] };
+    let check = |permitted: Told<()>, answer: Told<Refused>, passes: bool| {
+        let narrator = Narrator::new(Output { json: true, language: Language::En }, false);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let stopped = runtime.block_on(async {
+            let body = async { permitted.map(|()| ((), "fine".to_owned())) };
+            let stopped = narrator.permit(step(), body).await.is_err();
+            narrator.refuse(step(), &["a/expected"], async { answer }).await;
+            stopped
+        });
+        assert_eq!(narrator.conclude(stopped).is_ok(), passes);
+    };
+    check(Ok(()), Ok(refused("a/expected")), true);
+    check(Ok(()), Ok(refused("a/other")), false);
+    check(Ok(()), Err(Trouble::failed("it was permitted")), false);
+    check(Err(Trouble::Refused(refused("a/expected"))), Ok(refused("a/expected")), false);
+    check(Err(Trouble::failed("broken")), Ok(refused("a/expected")), false);
 }
 
 #[test]
