@@ -260,7 +260,7 @@ impl Policy {
     }
 
     /// The same terms in force: what a proposal would mean once agreed.
-    pub(crate) fn as_if_agreed(&self) -> Self {
+    pub fn as_if_agreed(&self) -> Self {
         let mut policy = self.clone();
         policy.model.kind = Kind::Set;
         policy

@@ -159,6 +159,15 @@ pub fn evaluate(
     Ok(reporter.report())
 }
 
+/// A state of the world (Turtle or JSON) as facts for a decision, and its clock if it states one; without it the facts
+/// are as of 1970.
+///
+/// # Errors
+/// Every problem found in the text.
+pub fn world(text: &str, profiles: &Profiles) -> Result<(Option<UnixMillis>, Facts), Problems> {
+    Known::read(text, profiles).map(|known| (known.now, known.facts))
+}
+
 fn lenient_policy(text: &str, profiles: &Profiles) -> Result<Policy, Problems> {
     let (node, from_rdf) = if text.trim_start().starts_with(['{', '[']) {
         (crate::node::from_json(text)?, false)

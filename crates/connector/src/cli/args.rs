@@ -92,9 +92,8 @@ pub enum Command {
     /// What this connector holds of others' data
     #[command(subcommand)]
     Holdings(HoldingsCommand),
-    /// Check, explain and render policies; needs no running connector
-    #[command(subcommand)]
-    Policy(super::policy::PolicyCommand),
+    /// Write, check, explain, compare and test policies; needs no running connector
+    Policy(super::policy::PolicyArgs),
     /// The append-only record of what this connector did
     #[command(after_help = "Example: fairlead ledger --from 0 --json")]
     Ledger(LedgerArgs),
