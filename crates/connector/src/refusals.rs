@@ -25,6 +25,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::peers::CODES,
         crate::run::CODES,
         crate::transport::dialer::CODES,
+        crate::trust::CODES,
         proto::fields::CODES,
     ];
     let lists = ours

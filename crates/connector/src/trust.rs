@@ -29,6 +29,13 @@ use crate::run::{IDENTITY_FILE, NOT_ENROLLED, OTHER_IDENTITY};
 use crate::telemetry::metrics;
 use crate::transport::Connection;
 
+control_plane::refusal_codes! {
+    REVOKED = "peer/revoked", Policy,
+        "the authority revoked the other party of this agreement", "管理機構已撤銷此協議另一方的證書",
+        "管理机构已吊销此协议另一方的证书",
+        clause "foundations: revocation list", next "ask the authority; once the party has enrolled again and connected, it goes on";
+}
+
 /// Open connections are looked at this often, so that none outlives its verdict by more than a second.
 const WATCH: Duration = Duration::from_secs(1);
 /// The first pause after the authority could not be asked; doubled with each further failure.
@@ -148,7 +155,10 @@ pub fn require_good_standing(
     participant: &ParticipantId,
 ) -> Result<(), Error> {
     match peers::statement(store, participant)? {
-        Some(statement) => Ok(revoked(store, trust, &statement)?.map_or(Ok(()), Err)?),
+        Some(statement) => match revoked(store, trust, &statement)? {
+            Some(refusal) => Err(Refusal::new(&REVOKED, refusal.detail).into()),
+            None => Ok(()),
+        },
         None => Ok(()),
     }
 }
@@ -467,6 +477,10 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use identity::authority::TokenRequest;
+    use identity::membership::{Jurisdiction, PeerAddress, SubjectBase};
+    use identity::{Authority, LegalName, Membership, Revocation, SecurityProfile};
+
     use super::*;
 
     #[test]
@@ -488,6 +502,91 @@ mod tests {
         for text in ["", "a.b", "e30.e30.e30", "a.*.c"] {
             assert!(own_statement(text.to_owned()).is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn standing_falls_with_revocation_and_with_a_higher_minimum() {
+        const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+        let dir = tempfile::tempdir().unwrap();
+        let authority =
+            Authority::init(&dir.path().join("authority"), "https://authority.example/id", &[], NOW).unwrap();
+        let store = store::Store::open(&dir.path().join("data"), store::Options::default()).unwrap();
+        let trust_now = || {
+            let lists = authority.lists(NOW).unwrap();
+            let issuing = authority.tls_identity(Arc::new(|| NOW), NOW).unwrap().chain().split_off(1);
+            let trust = TrustState::new(authority.trust_bundle().unwrap(), &issuing);
+            trust.updated(&lists.revocation_lists, Some(&lists.minimum_sequences), NOW).unwrap()
+        };
+        let mut members = Vec::new();
+        for name in ["hong-kong", "macao", "unmet"] {
+            let participant = format!("https://{name}.example/id");
+            let membership = Membership {
+                legal_name: LegalName { en: name.to_owned(), zh_hant: None, zh_hans: None },
+                jurisdiction: Jurisdiction::parse("HK").unwrap(),
+                city: "Hong Kong".to_owned(),
+                prefixes: Vec::new(),
+                addresses: Vec::new(),
+                roles: Vec::new(),
+                security_profile: SecurityProfile::Base,
+                subject_base: SubjectBase::parse(&format!("{participant}/")).unwrap(),
+            };
+            let request = TokenRequest {
+                participant,
+                names: Vec::new(),
+                membership: membership.clone(),
+                address: PeerAddress::parse("authority.example:7400").unwrap(),
+                expires: NOW.plus_millis(1_000),
+            };
+            let token = authority.create_token(request, NOW).unwrap();
+            let csr = ConnectorKey::generate().unwrap().csr().unwrap();
+            let enrolled = authority.enrol(&csr, token.secret().expose(), NOW).unwrap();
+            let id = token.participant().clone();
+            members.push((id.clone(), membership));
+            if name == "unmet" {
+                continue;
+            }
+            let (certificate, statement) = (enrolled.chain.first().unwrap().clone(), enrolled.statement);
+            let thumbprint = identity::Digest::of(&certificate).to_string();
+            let keep = move |tx: &Tx<'_>| -> Result<(), Error> {
+                tx.put(Collection::Statements, id.as_str(), statement.as_bytes(), Expect::Any)?;
+                let key = peers::certificate_key(&id, &thumbprint);
+                tx.put(Collection::Certificates, &key, &certificate, Expect::Any)?;
+                Ok(())
+            };
+            store.write(keep).await.unwrap();
+        }
+        let fell = async |before: &TrustState, after: &TrustState| {
+            let (before, after) = (before.clone(), after.clone());
+            let fallen = store.read(move |store| fallen(store, &before, &after)).await.unwrap();
+            fallen.into_iter().map(|(id, refusal)| (id, refusal.code.code)).collect::<Vec<_>>()
+        };
+        let stands = async |trust: &TrustState, id: &ParticipantId| {
+            let (trust, id) = (trust.clone(), id.clone());
+            let standing = store.read(move |store| require_good_standing(store, &trust, &id)).await;
+            standing.map_err(|error| error.into_refusal().code.code)
+        };
+        let [(hong_kong, _), (macao, about_macao), (unmet, _)] = members.try_into().unwrap();
+
+        let first = trust_now();
+        assert_eq!(fell(&first, &first).await, []);
+        assert_eq!(stands(&first, &hong_kong).await, Ok(()));
+
+        authority.revoke(&Revocation::Participant(hong_kong.clone()), NOW).unwrap();
+        authority.revoke(&Revocation::Participant(unmet.clone()), NOW).unwrap();
+        let second = trust_now();
+        assert_eq!(fell(&first, &second).await, [(hong_kong.clone(), CERTIFICATE_REVOKED.code)]);
+        assert_eq!(stands(&second, &hong_kong).await, Err(REVOKED.code));
+        assert_eq!(stands(&second, &macao).await, Ok(()));
+        assert_eq!(stands(&second, &unmet).await, Ok(()), "nothing is agreed with somebody we never met");
+
+        authority.update_member(&macao, about_macao, NOW).unwrap();
+        let third = trust_now();
+        assert_eq!(
+            fell(&second, &third).await,
+            [(macao.clone(), STATEMENT_SUPERSEDED.code)],
+            "who fell before is not told again"
+        );
+        assert_eq!(stands(&third, &macao).await, Ok(()), "it is still a member");
     }
 
     #[tokio::test]

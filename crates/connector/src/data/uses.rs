@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::policies::facts_about;
 use crate::restored;
 use crate::telemetry::metrics;
+use crate::trust;
 
 control_plane::refusal_codes! {
     DUTY_OVERDUE = "use/duty-overdue", Policy,
@@ -130,6 +131,7 @@ impl UsePort for SessionPort {
 fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, Error> {
     let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
     held.status.require_active()?;
+    trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
     let holding = records::found(holdings::get(store, id)?, &holdings::NO_HOLDING, id.as_str())?;
     if holding.is_destroyed() {
         return Err(Refusal::new(&holdings::DESTROYED, id.as_str()).into());
