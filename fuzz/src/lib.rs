@@ -20,7 +20,10 @@ pub const NOW: UnixMillis = UnixMillis(1_795_564_800_000);
 pub fn policy(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let profiles = Profiles::shipped();
-    for read in [Policy::from_json(text, &profiles), Policy::from_turtle(text, "https://harbour.example/id/", &profiles)] {
+    for read in [
+        Policy::from_json(text, &profiles),
+        Policy::from_turtle(text, "https://harbour.example/id/", &profiles),
+    ] {
         let policy = match read {
             Ok(policy) => policy,
             Err(problems) => {
@@ -43,7 +46,11 @@ pub fn policy(bytes: &[u8]) {
                 stage,
             };
             let decision = policy.decide(&request, &Facts::at(NOW));
-            assert_eq!(decision.is_permit(), decision.refusal().is_none(), "a no has a reason, a yes has none");
+            assert_eq!(
+                decision.is_permit(),
+                decision.refusal().is_none(),
+                "a no has a reason, a yes has none"
+            );
         }
     }
 }
@@ -60,7 +67,8 @@ pub fn self_description(bytes: &[u8]) {
     match read_turtle(text, &scope, &offers, &BTreeMap::new()) {
         Ok(publication) => {
             let dataset = &publication.description.dataset;
-            let again = read_canonical(&publication.content, dataset, &scope).expect("what is published reads");
+            let again =
+                read_canonical(&publication.content, dataset, &scope).expect("what is published reads");
             assert_eq!(again, publication.description);
             assert!(scope.may_describe(dataset.as_str()));
         }

@@ -42,7 +42,8 @@ impl Outcome {
     /// The objects that it printed, one a line.
     pub fn lines(&self) -> Vec<Value> {
         let text = String::from_utf8_lossy(&self.output);
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{self}: {error}: {line}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{self}: {error}: {line}"));
         text.lines().map(parse).collect()
     }
 
@@ -79,7 +80,8 @@ impl Outcome {
     #[track_caller]
     pub fn failure(&self) -> Value {
         let last = self.errors.lines().last().unwrap_or_default();
-        let failure: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{self}: no failure as JSON"));
+        let failure: Value =
+            serde_json::from_str(last).unwrap_or_else(|_| panic!("{self}: no failure as JSON"));
         assert_eq!(failure["exit"], self.exit, "{self}");
         failure
     }
@@ -120,7 +122,8 @@ impl Running {
             drop(errors.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
-        let shown: Vec<_> = arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned()).collect();
+        let shown: Vec<_> =
+            arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned()).collect();
         Self { called: shown.join(" "), child, errors: Some(errors), output }
     }
 
@@ -140,7 +143,11 @@ impl Running {
             called: self.called.clone(),
             exit: status.code().unwrap_or(-1),
             output: output.map(|reader| reader.join().expect("standard output was read")).unwrap_or_default(),
-            errors: self.errors.take().map(|reader| reader.join().expect("standard error was read")).unwrap_or_default(),
+            errors: self
+                .errors
+                .take()
+                .map(|reader| reader.join().expect("standard error was read"))
+                .unwrap_or_default(),
         }
     }
 }

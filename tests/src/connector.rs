@@ -115,7 +115,8 @@ impl Connector {
             self.authority,
         );
         for (participant, address) in peers {
-            writeln!(text, "[[peers]]\nparticipant = \"{participant}\"\naddresses = [\"{address}\"]\n").expect("text grows");
+            writeln!(text, "[[peers]]\nparticipant = \"{participant}\"\naddresses = [\"{address}\"]\n")
+                .expect("text grows");
         }
         self.write("fairlead.toml", text);
     }
@@ -316,8 +317,13 @@ impl Connector {
     #[track_caller]
     pub fn publish(&self, dataset: &Dataset, source: &str) -> String {
         let file = self.write(&format!("{}.ttl", dataset.name), dataset.turtle(&self.participant));
-        let published =
-            self.run(&[OsStr::new("dataset"), "publish".as_ref(), file.as_os_str(), "--source".as_ref(), source.as_ref()]);
+        let published = self.run(&[
+            OsStr::new("dataset"),
+            "publish".as_ref(),
+            file.as_os_str(),
+            "--source".as_ref(),
+            source.as_ref(),
+        ]);
         let published = published.object();
         assert_eq!(published["state"], "published", "{published}");
         published["dataset"].as_str().expect("the dataset's IRI").to_owned()

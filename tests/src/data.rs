@@ -77,7 +77,11 @@ impl Dataset {
             )
             .expect("text grows");
         }
-        let constraint = if names.is_empty() { String::new() } else { format!(" ;\n  odrl:constraint {}", names.join(", ")) };
+        let constraint = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" ;\n  odrl:constraint {}", names.join(", "))
+        };
         let duty = match delete_by {
             None => String::new(),
             Some(instant) => {

@@ -41,7 +41,12 @@ pub struct Process {
 
 impl Process {
     /// Starts the program; standard error goes to the new file `log`, standard output is dropped.
-    pub fn start<A: AsRef<OsStr>>(name: &str, log: PathBuf, arguments: &[A], variables: &[(&str, &str)]) -> Self {
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        log: PathBuf,
+        arguments: &[A],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = File::create_new(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         let child = command()
             .args(arguments)
@@ -60,7 +65,8 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        kill_process(Pid::from_child(&self.child), signal)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// `kill -9`, and waits for the end.
@@ -85,7 +91,9 @@ impl Process {
     /// The lines of the log so far, as JSON.
     pub fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()))).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned())))
+            .collect()
     }
 
     /// Waits for a line with this message.
@@ -105,8 +113,10 @@ impl Process {
 
     /// The largest memory that the process ever had, in MiB.
     pub fn peak_memory_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
     }
 

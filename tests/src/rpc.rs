@@ -56,14 +56,20 @@ impl Contract {
                     input: method.input_type().to_owned(),
                 }));
             }
-            types.extend(file.message_type.into_iter().map(|message| (format!(".{package}.{}", message.name()), message)));
+            types.extend(
+                file.message_type
+                    .into_iter()
+                    .map(|message| (format!(".{package}.{}", message.name()), message)),
+            );
         }
         Self { methods, types }
     }
 
     /// The calls of a package, e.g. `fairlead.admin.v1`.
     pub fn of<'a>(&'a self, package: &'a str) -> impl Iterator<Item = &'a Method> {
-        self.methods.iter().filter(move |method| method.service.rsplit_once('.').is_some_and(|(of, _)| of == package))
+        self.methods
+            .iter()
+            .filter(move |method| method.service.rsplit_once('.').is_some_and(|(of, _)| of == package))
     }
 
     /// A request with every field set: texts are `text`, numbers 1.

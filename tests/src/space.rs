@@ -74,9 +74,26 @@ impl Space {
         let place = PLACES.iter().find(|(campus, _, _)| *campus == name).unwrap_or(&PLACES[0]);
         let base = format!("{participant}/");
         fairlead(&[
-            "authority", "token", "--dir", text(&self.authority_folder()), "--address", &self.authority_address,
-            "--participant", participant, "--legal-name", name, "--jurisdiction", place.1, "--city", place.2,
-            "--name", "localhost", "--subject-base", &base, "--output", text(&file),
+            "authority",
+            "token",
+            "--dir",
+            text(&self.authority_folder()),
+            "--address",
+            &self.authority_address,
+            "--participant",
+            participant,
+            "--legal-name",
+            name,
+            "--jurisdiction",
+            place.1,
+            "--city",
+            place.2,
+            "--name",
+            "localhost",
+            "--subject-base",
+            &base,
+            "--output",
+            text(&file),
         ])
         .done();
         file
@@ -112,7 +129,9 @@ impl Space {
         let mut found: Vec<(usize, &mut Connector)> = self
             .connectors
             .iter_mut()
-            .filter_map(|connector| names.iter().position(|name| *name == connector.name).map(|at| (at, connector)))
+            .filter_map(|connector| {
+                names.iter().position(|name| *name == connector.name).map(|at| (at, connector))
+            })
             .collect();
         found.sort_by_key(|(at, _)| *at);
         let connectors: Vec<&mut Connector> = found.into_iter().map(|(_, connector)| connector).collect();

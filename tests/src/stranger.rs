@@ -88,8 +88,10 @@ impl Caller {
     }
 
     async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Self> {
-        let (requests, connection) =
-            Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (requests, connection) = Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         tokio::spawn(connection);
         Ok(Self { requests })
     }
@@ -123,7 +125,11 @@ impl Caller {
     }
 
     /// Calls with one message and expects one in answer.
-    pub async fn call<A: Message + Default>(&mut self, path: &str, message: &impl Message) -> Result<A, Status> {
+    pub async fn call<A: Message + Default>(
+        &mut self,
+        path: &str,
+        message: &impl Message,
+    ) -> Result<A, Status> {
         let body = frame(&message.encode_to_vec());
         let answer = self.send(path, body).await.map_err(|error| Status::unavailable(error.to_string()))?;
         if answer.status.code() != Code::Ok {
@@ -177,9 +183,9 @@ fn config(credentials: Option<&Credentials>) -> ClientConfig {
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)));
     let mut config = match credentials {
         None => builder.with_no_client_auth(),
-        Some(Credentials { chain, key }) => {
-            builder.with_client_auth_cert(chain.clone(), key.clone_key()).expect("the key fits its certificate")
-        }
+        Some(Credentials { chain, key }) => builder
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .expect("the key fits its certificate"),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
@@ -216,7 +222,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

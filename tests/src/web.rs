@@ -108,7 +108,10 @@ fn answer(mut stream: TcpStream, content: &[u8], gate: &Gate) -> std::io::Result
     } else {
         format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{size}", size - 1)
     };
-    write!(stream, "HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
     while from < size {
         gate.wait_for(from);
         let until = (from + PIECE).min(size).min(*gate.open_to.lock().expect("no writer panics"));

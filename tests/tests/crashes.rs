@@ -57,9 +57,16 @@ const POINTS: &[(&str, Passed, u32)] = &[
 /// One death.
 #[derive(Debug)]
 enum Death {
-    At { victim: &'static str, point: &'static str, pass: u32 },
+    At {
+        victim: &'static str,
+        point: &'static str,
+        pass: u32,
+    },
     /// `kill -9` after so many looks at what goes on.
-    AnyMoment { victim: &'static str, after: u32 },
+    AnyMoment {
+        victim: &'static str,
+        after: u32,
+    },
 }
 
 impl Death {
@@ -74,7 +81,8 @@ impl Death {
 fn deaths(chance: &mut StdRng) -> Vec<Death> {
     let mut deaths = Vec::new();
     while deaths.len() < NAMED {
-        let (point, passed, most) = POINTS[if deaths.len() < POINTS.len() { deaths.len() } else { chance.random_range(0..POINTS.len()) }];
+        let (point, passed, most) = POINTS
+            [if deaths.len() < POINTS.len() { deaths.len() } else { chance.random_range(0..POINTS.len()) }];
         let victims: &[&'static str] = match passed {
             Passed::ByAll => &ALL,
             Passed::ByConsumers => &CONSUMERS,
@@ -84,7 +92,10 @@ fn deaths(chance: &mut StdRng) -> Vec<Death> {
         deaths.push(Death::At { victim, point, pass: chance.random_range(1..=most) });
     }
     for _ in 0..ANY_MOMENT {
-        deaths.push(Death::AnyMoment { victim: ALL[chance.random_range(0..ALL.len())], after: chance.random_range(0..40) });
+        deaths.push(Death::AnyMoment {
+            victim: ALL[chance.random_range(0..ALL.len())],
+            after: chance.random_range(0..40),
+        });
     }
     deaths.shuffle(chance);
     deaths
@@ -93,8 +104,8 @@ fn deaths(chance: &mut StdRng) -> Vec<Death> {
 /// What one consumer sets out to do: negotiate, pull, use.
 struct Task {
     consumer: &'static str,
-    /// Negotiations that were there before.
-    before: BTreeSet<String>,
+    /// Negotiations that were there before, once the consumer told.
+    before: Option<BTreeSet<String>>,
     agreement: Option<String>,
     /// Uses asked for, answered or not.
     attempts: u64,
@@ -184,8 +195,7 @@ impl Run {
 
     fn task(&mut self, consumer: &'static str) -> Task {
         *self.tasks.entry(consumer).or_default() += 1;
-        let rows = until("the consumer serves", || rows(self.space.get(consumer), "negotiation"));
-        Task { consumer, before: rows.iter().map(|row| text(row, "id")).collect(), agreement: None, attempts: 0, done: false }
+        Task { consumer, before: None, agreement: None, attempts: 0, done: false }
     }
 
     /// One look at how far it is, and what a person would do next.
@@ -193,7 +203,8 @@ impl Run {
         let consumer = self.space.get(task.consumer);
         let Some(agreement) = &task.agreement else {
             let Some(rows) = rows(consumer, "negotiation") else { return };
-            let opened: Vec<&Value> = rows.iter().filter(|row| !task.before.contains(&text(row, "id"))).collect();
+            let before = task.before.get_or_insert_with(|| rows.iter().map(|row| text(row, "id")).collect());
+            let opened: Vec<&Value> = rows.iter().filter(|row| !before.contains(&text(row, "id"))).collect();
             match opened.as_slice() {
                 // What was not answered is asked again only if it is not there.
                 [] => drop(consumer.run(&["negotiate", &self.dataset, "--wait", "0"])),
@@ -245,14 +256,23 @@ impl Run {
             for agreement in consumer.list("agreement") {
                 let id = text(&agreement, "id");
                 let (ours, theirs) = (consumer.show("agreement", &id), provider.show("agreement", &id));
-                assert_eq!((&ours["hash"], &ours["document"]), (&theirs["hash"], &theirs["document"]), "{id}");
+                assert_eq!(
+                    (&ours["hash"], &ours["document"]),
+                    (&theirs["hash"], &theirs["document"]),
+                    "{id}"
+                );
                 let held = consumer.show("holdings", &id);
                 assert_eq!(held["state"], "sealed", "{held}");
-                let opened = records.iter().filter(|record| record["kind"] == "use-opened" && field(record, "agreement") == id);
+                let opened = records
+                    .iter()
+                    .filter(|record| record["kind"] == "use-opened" && field(record, "agreement") == id);
                 let (opened, counted) = (opened.count() as u64, held["uses"].as_u64().unwrap());
                 let Uses { asked, answered } = self.uses[&id];
                 assert_eq!(counted, opened, "{id}: the counter is what the ledger says");
-                assert!(answered <= counted && counted <= asked, "{id}: {answered} answered, {counted} counted, {asked} asked");
+                assert!(
+                    answered <= counted && counted <= asked,
+                    "{id}: {answered} answered, {counted} counted, {asked} asked"
+                );
             }
             for transfer in consumer.list("transfer") {
                 assert_eq!(transfer["manifest_digest"], offered["manifest_digest"]);
@@ -270,7 +290,9 @@ impl Run {
 fn both_sides(consumer: &Connector, theirs: &[Value], ours: &[Value], state: &str, same: &str) {
     for row in ours {
         let other: Vec<&Value> = theirs.iter().filter(|other| other["peer_pid"] == row["id"]).collect();
-        let [other] = other.as_slice() else { panic!("{}: {row} has {} counterparts", consumer.name, other.len()) };
+        let [other] = other.as_slice() else {
+            panic!("{}: {row} has {} counterparts", consumer.name, other.len())
+        };
         assert_eq!(row["peer_pid"], other["id"]);
         assert_eq!((&row["state"], &other["state"]), (&state.into(), &state.into()), "{row} {other}");
         assert_eq!(row[same], other[same], "{row} {other}");

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "helpers of tests"
 )]
 
@@ -37,7 +38,8 @@ const AUTHORITY_LIMIT: usize = 64 * 1024;
 
 /// Calls of the administration that end or copy something: good messages of nonsense are for them, too, but one that
 /// says nothing is a complete request.
-const TAKES_NOTHING: &[&str] = &["GetStatus", "Reload", "DoctorPeer", "GetVersions", "Heads", "GetLists", "GetStatement"];
+const TAKES_NOTHING: &[&str] =
+    &["GetStatus", "Reload", "DoctorPeer", "GetVersions", "Heads", "GetLists", "GetStatement"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_messages_from_a_peer_change_nothing() {
@@ -62,7 +64,13 @@ async fn bad_messages_from_a_peer_change_nothing() {
     hong_kong.settles();
     let (before, at_rest) = (hong_kong.state(), hong_kong.process().peak_memory_mib());
 
-    let packages = ["fairlead.catalogue.v1", "fairlead.data.v1", "fairlead.dsp.v1", "fairlead.identity.v1", "fairlead.notice.v1"];
+    let packages = [
+        "fairlead.catalogue.v1",
+        "fairlead.data.v1",
+        "fairlead.dsp.v1",
+        "fairlead.identity.v1",
+        "fairlead.notice.v1",
+    ];
     let mut calls = 0;
     for package in packages {
         let methods: Vec<&Method> = contract.of(package).collect();
@@ -155,7 +163,9 @@ fn refused(method: &Method, bad: &Bad, answer: &Answer) {
 }
 
 fn reads_only(method: &Method) -> bool {
-    ["Get", "List", "Show", "Search", "Heads", "Fetch", "Request", "Doctor", "Push", "Explain"].iter().any(|verb| method.name.starts_with(verb))
+    ["Get", "List", "Show", "Search", "Heads", "Fetch", "Request", "Doctor", "Push", "Explain"]
+        .iter()
+        .any(|verb| method.name.starts_with(verb))
 }
 
 fn healthy(process: &mut Process, at_rest: u64) {
@@ -187,16 +197,31 @@ fn bad_files_are_refused_by_name() {
         let published = ["dataset", "publish", file.to_str().unwrap(), "--source", "file:shared/x.csv"];
         typed(&name, &hong_kong.run(&published));
     }
-    for source in ["", "file", "file:", "file:nowhere/x", "file:shared/../secret", "file:shared//x.csv", "file:shared/none.csv",
-        "directory:shared/x.csv", "http://[::1]:1/x", "http://169.254.169.254/x", "https://user@host/x", "gopher://x/"]
-    {
+    for source in [
+        "",
+        "file",
+        "file:",
+        "file:nowhere/x",
+        "file:shared/../secret",
+        "file:shared//x.csv",
+        "file:shared/none.csv",
+        "directory:shared/x.csv",
+        "http://[::1]:1/x",
+        "http://169.254.169.254/x",
+        "https://user@host/x",
+        "gopher://x/",
+    ] {
         let file = hong_kong.write("good.ttl", &turtle);
         typed(source, &hong_kong.run(&["dataset", "publish", file.to_str().unwrap(), "--source", source]));
     }
-    let offer = hong_kong.run(&["catalogue", "show", &dataset]).object()["offers"][0]["text"].as_str().unwrap().to_owned();
+    let offer = hong_kong.run(&["catalogue", "show", &dataset]).object()["offers"][0]["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for (name, bad) in bad_files(offer.as_bytes(), &mut chance) {
         let file = guangzhou.write("bad.json", bad);
-        let outcome = guangzhou.run(&["negotiate", &dataset, "--terms", file.to_str().unwrap(), "--wait", "0"]);
+        let outcome =
+            guangzhou.run(&["negotiate", &dataset, "--terms", file.to_str().unwrap(), "--wait", "0"]);
         typed(&name, &outcome);
         typed(&name, &fairlead(&["policy", "check", file.to_str().unwrap()]));
     }
@@ -251,6 +276,7 @@ fn bad_files_are_refused_by_name() {
             for (name, bad) in bad_files(&good, &mut chance) {
                 std::fs::write(&path, bad).unwrap();
                 let settings = guangzhou.settings_file();
+                eprintln!("{file}: {name}");
                 let outcome = fairlead(&["run", "--config", settings.to_str().unwrap()]);
                 typed(&format!("{file}, {name}"), &outcome);
             }
@@ -266,7 +292,10 @@ fn bad_files(good: &[u8], chance: &mut StdRng) -> Vec<(String, Vec<u8>)> {
     use rand::Rng;
     let mut bad: Vec<(String, Vec<u8>)> = vec![
         ("not UTF-8".to_owned(), [b"\xCC\xEC\xC6\xF8\xFF\xFE\n", good].concat()),
-        ("UTF-16".to_owned(), String::from_utf8_lossy(good).encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        (
+            "UTF-16".to_owned(),
+            String::from_utf8_lossy(good).encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        ),
         ("zeros".to_owned(), vec![0; 4096]),
         ("deep brackets".to_owned(), vec![b'['; 100_000]),
         ("deep braces".to_owned(), b"{\"a\":".repeat(20_000)),
@@ -327,7 +356,8 @@ fn what_is_revoked_stops_while_it_runs() {
         // The source still holds back: what ended the stream is the change.
         let ended = pulling.outcome();
         assert_eq!(ended.exit, exit::REFUSED_BY_PEER, "{name}: {ended}");
-        let transfer = guangzhou.list("transfer").into_iter().find(|row| row["agreement"] == *agreement).unwrap();
+        let transfer =
+            guangzhou.list("transfer").into_iter().find(|row| row["agreement"] == *agreement).unwrap();
         assert_eq!(transfer["state"], "TERMINATED", "{name}");
         assert!(transfer["bytes_done"].as_u64().unwrap() < content.len() as u64, "{name}: {transfer}");
         until("the provider's side has ended", || {
@@ -335,7 +365,8 @@ fn what_is_revoked_stops_while_it_runs() {
             let row = rows.into_iter().find(|row| row["agreement"] == *agreement).unwrap();
             (row["state"] == "TERMINATED").then_some(())
         });
-        guangzhou.read(&agreement, RESEARCH).refused(exit::REFUSED_BY_POLICY, code);
+        assert_eq!(transfer["code"], code, "{name}: {transfer}");
+        assert_eq!(guangzhou.read(&agreement, RESEARCH).exit, exit::REFUSED_BY_POLICY, "{name}");
     }
     web.open_to(usize::MAX);
 
@@ -360,7 +391,9 @@ fn what_is_revoked_stops_while_it_runs() {
         };
         // The session is over before anything more is read.
         until(&format!("{name}: the session is closed"), || {
-            let closed = |record: &Value| record["kind"] == "use-closed" && record["subject"]["agreement"] == *agreement;
+            let closed = |record: &Value| {
+                record["kind"] == "use-closed" && record["subject"]["agreement"] == *agreement
+            };
             guangzhou.ledger().iter().any(closed).then_some(())
         });
         let mut rest = Vec::new();

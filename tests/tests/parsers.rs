@@ -1,6 +1,12 @@
 //! The bodies of the fuzz targets on seeds that chance has changed: the parsers end, do not fall over, and accept again
 //! what they themselves write.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod bodies;
@@ -23,8 +29,23 @@ use rand::rngs::StdRng;
 const CHANGES: usize = 400;
 /// What bytes of strangers like to contain.
 const TRICKS: &[&[u8]] = &[
-    b"\0", b"\"", b"\\u0000", b"\xFF\xFE", b"[[[[[[[[", b"{\"@id\":", b"1e999", b"-0", b"\xE2\x80\xAE", b"_:b0 ", b"<>", b"\"\"\"",
-    b"@prefix : <x:> .", b"99999999999999999999", b"0000-00-00T00:00:00Z", b"\r\n\r\n", b"\n\n",
+    b"\0",
+    b"\"",
+    b"\\u0000",
+    b"\xFF\xFE",
+    b"[[[[[[[[",
+    b"{\"@id\":",
+    b"1e999",
+    b"-0",
+    b"\xE2\x80\xAE",
+    b"_:b0 ",
+    b"<>",
+    b"\"\"\"",
+    b"@prefix : <x:> .",
+    b"99999999999999999999",
+    b"0000-00-00T00:00:00Z",
+    b"\r\n\r\n",
+    b"\n\n",
 ];
 
 #[test]
@@ -85,13 +106,17 @@ fn sealed(turtle: &[u8]) -> (Vec<u8>, Vec<u8>) {
     };
     let offers = PolicyOffers::new(Profiles::shipped());
     let text = std::str::from_utf8(turtle).unwrap();
-    let publication = read_turtle(text, &scope, &offers, &BTreeMap::new()).expect("the seed is a good description");
+    let publication =
+        read_turtle(text, &scope, &offers, &BTreeMap::new()).expect("the seed is a good description");
     let header = Header {
         publisher: scope.participant,
         epoch: 1,
         seq: 1,
         prev: None,
-        kind: Kind::Publish { dataset: publication.description.dataset, content: Digest::of(&publication.content) },
+        kind: Kind::Publish {
+            dataset: publication.description.dataset,
+            content: Digest::of(&publication.content),
+        },
         issued: bodies::NOW,
         expires: bodies::NOW.plus_millis(24 * 60 * 60 * 1000),
     };
@@ -99,6 +124,7 @@ fn sealed(turtle: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn fixture(of: &str, name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(of).join("tests/fixtures").join(name);
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(of).join("tests/fixtures").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

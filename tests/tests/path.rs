@@ -33,7 +33,8 @@ fn from_publication_to_the_last_use() {
     std::fs::write(hong_kong.sources().join("weather.csv"), &content).unwrap();
 
     let dry = hong_kong.write("dry.ttl", Dataset::research("dry").turtle(&hong_kong.participant));
-    let checked = ["dataset", "publish", dry.to_str().unwrap(), "--source", "file:shared/weather.csv", "--dry-run"];
+    let checked =
+        ["dataset", "publish", dry.to_str().unwrap(), "--source", "file:shared/weather.csv", "--dry-run"];
     assert_eq!(hong_kong.run(&checked).object()["state"], "checked");
     assert!(hong_kong.list("dataset").is_empty(), "a dry run publishes nothing");
 
@@ -53,9 +54,15 @@ fn from_publication_to_the_last_use() {
         ] {
             let found = connector.run(&[&["catalogue", "search"][..], &question].concat());
             let found: Vec<Value> = found.done().lines();
-            assert!(found.iter().any(|hit| hit["dataset"] == *dataset), "{} {question:?}: {found:?}", connector.name);
+            assert!(
+                found.iter().any(|hit| hit["dataset"] == *dataset),
+                "{} {question:?}: {found:?}",
+                connector.name
+            );
         }
-        for question in [vec!["earthquake"], vec!["--purpose", MARKETING], vec!["--publisher", &macao.participant]] {
+        for question in
+            [vec!["earthquake"], vec!["--purpose", MARKETING], vec!["--publisher", &macao.participant]]
+        {
             let found = connector.run(&[&["catalogue", "search"][..], &question].concat());
             assert!(found.done().lines().is_empty(), "{} {question:?}", connector.name);
         }
@@ -136,7 +143,8 @@ fn a_directory_arrives_as_its_files() {
     let transfer = guangzhou.pull(&agreement);
     assert_eq!((&transfer["objects_done"], &transfer["objects_total"]), (&5.into(), &5.into()));
     let held = guangzhou.show("holdings", &agreement);
-    let mut names: Vec<&str> = held["objects"].as_array().unwrap().iter().map(|o| o["path"].as_str().unwrap()).collect();
+    let mut names: Vec<&str> =
+        held["objects"].as_array().unwrap().iter().map(|o| o["path"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["a.csv", "empty.csv", "exact.csv", "more.csv", "years/2025/氣溫.csv"]);
     for (name, content) in &files {
@@ -170,8 +178,10 @@ fn people_decide_and_rules_do() {
     });
     let uses = |connector: &Connector, negotiation: &Value| {
         let agreement = connector.show("agreement", negotiation["agreement"].as_str().unwrap());
-        let clauses = agreement["clauses"].as_array().unwrap().iter().map(|clause| clause["text"].as_str().unwrap());
-        let mut numbers = clauses.flat_map(|text| text.split(|c: char| !c.is_ascii_digit())).filter(|n| !n.is_empty());
+        let clauses =
+            agreement["clauses"].as_array().unwrap().iter().map(|clause| clause["text"].as_str().unwrap());
+        let mut numbers =
+            clauses.flat_map(|text| text.split(|c: char| !c.is_ascii_digit())).filter(|n| !n.is_empty());
         numbers.next().unwrap_or_else(|| panic!("a number of uses: {agreement}")).to_owned()
     };
 
@@ -199,7 +209,9 @@ fn people_decide_and_rules_do() {
     let opened = guangzhou.run(&["negotiate", &manual, "--wait", "0"]).object();
     let theirs = waits_for_us(hong_kong, &opened);
     let five = altered(hong_kong, &manual, "5");
-    hong_kong.run(&["negotiation", "counter", theirs["id"].as_str().unwrap(), "--terms", five.to_str().unwrap()]).done();
+    hong_kong
+        .run(&["negotiation", "counter", theirs["id"].as_str().unwrap(), "--terms", five.to_str().unwrap()])
+        .done();
     let offered = waits_for_us(guangzhou, &theirs);
     assert_eq!((&offered["state"], &offered["terms_altered"]), (&"OFFERED".into(), &true.into()));
     guangzhou.run(&["negotiation", "accept", opened["id"].as_str().unwrap()]).done();
@@ -209,10 +221,14 @@ fn people_decide_and_rules_do() {
     // The consumer counters the counter-offer, the provider accepts by hand.
     let opened = guangzhou.run(&["negotiate", &manual, "--wait", "0"]).object();
     let theirs = waits_for_us(hong_kong, &opened);
-    hong_kong.run(&["negotiation", "counter", theirs["id"].as_str().unwrap(), "--terms", five.to_str().unwrap()]).done();
+    hong_kong
+        .run(&["negotiation", "counter", theirs["id"].as_str().unwrap(), "--terms", five.to_str().unwrap()])
+        .done();
     waits_for_us(guangzhou, &theirs);
     let nine = altered(guangzhou, &manual, "9");
-    guangzhou.run(&["negotiation", "counter", opened["id"].as_str().unwrap(), "--terms", nine.to_str().unwrap()]).done();
+    guangzhou
+        .run(&["negotiation", "counter", opened["id"].as_str().unwrap(), "--terms", nine.to_str().unwrap()])
+        .done();
     let theirs = waits_for_us(hong_kong, &opened);
     assert_eq!((&theirs["state"], &theirs["terms_altered"]), (&"REQUESTED".into(), &true.into()));
     hong_kong.run(&["negotiation", "accept", theirs["id"].as_str().unwrap()]).done();
@@ -222,7 +238,8 @@ fn people_decide_and_rules_do() {
 
     // A rule never accepts altered terms: it answers with what was published, or ends.
     let nine = altered(guangzhou, &counter, "9");
-    let negotiated = guangzhou.run(&["negotiate", &counter, "--terms", nine.to_str().unwrap(), "--wait", "50"]).object();
+    let negotiated =
+        guangzhou.run(&["negotiate", &counter, "--terms", nine.to_str().unwrap(), "--wait", "50"]).object();
     assert_eq!((&negotiated["state"], uses(guangzhou, &negotiated)), (&"FINALIZED".into(), "2".to_owned()));
     let nine = altered(guangzhou, &strict, "9");
     let ended = guangzhou.run(&["negotiate", &strict, "--terms", nine.to_str().unwrap(), "--wait", "50"]);
@@ -365,7 +382,10 @@ fn a_transfer_pauses_breaks_and_goes_on() {
     at(hong_kong, theirs, "COMPLETED");
     assert!(guangzhou.read(&agreement, RESEARCH).done().output == content);
     let began = web.began_at();
-    assert!(began.len() >= 4 && began.iter().skip(1).any(|from| *from > 0), "what is held is not sent again: {began:?}");
+    assert!(
+        began.len() >= 4 && began.iter().skip(1).any(|from| *from > 0),
+        "what is held is not sent again: {began:?}"
+    );
     assert_eq!(guangzhou.list("transfer").len(), 1);
     assert_eq!(hong_kong.list("transfer").len(), 1);
 
@@ -375,7 +395,10 @@ fn a_transfer_pauses_breaks_and_goes_on() {
     let ended = guangzhou.begin(&["transfer", "start", &other]);
     web.sent(2 * MIB);
     let open = until("the provider's transfer", || {
-        hong_kong.list("transfer").into_iter().find(|row| row["agreement"] == *other && row["state"] == "STARTED")
+        hong_kong
+            .list("transfer")
+            .into_iter()
+            .find(|row| row["agreement"] == *other && row["state"] == "STARTED")
     });
     hong_kong.run(&["transfer", "terminate", open["id"].as_str().unwrap(), "--reason", "enough"]).done();
     ended.outcome().refused(exit::REFUSED_BY_PEER, "transfer/terminated");
@@ -398,7 +421,9 @@ fn a_connector_that_was_down_catches_up() {
     macao.start();
     macao.finds(&kept);
     for dataset in [&early, &withdrawn] {
-        until("the withdrawal arrives", || (macao.run(&["catalogue", "show", dataset]).exit == exit::NOT_FOUND).then_some(()));
+        until("the withdrawal arrives", || {
+            (macao.run(&["catalogue", "show", dataset]).exit == exit::NOT_FOUND).then_some(())
+        });
     }
     assert_eq!(macao.run(&["status"]).object()["datasets_in_catalogue"], 1);
     hong_kong.quiet();
@@ -485,7 +510,8 @@ fn time_ends_permissions_and_fulfils_duties() {
     let soon = in_seconds(8);
     let brief = hong_kong.publish(&Dataset::research("brief").until(&soon), &shared_file("x.csv"));
     let owed = hong_kong.publish(&Dataset::research("owed").deleted_by(&soon), &shared_file("x.csv"));
-    let elapsed = Dataset::research("elapsed").with("odrl:elapsedTime", "odrl:lteq", "\"PT3S\"^^xsd:duration");
+    let elapsed =
+        Dataset::research("elapsed").with("odrl:elapsedTime", "odrl:lteq", "\"PT3S\"^^xsd:duration");
     let elapsed = hong_kong.publish(&elapsed, &shared_file("x.csv"));
     let [brief, owed, elapsed] = [brief, owed, elapsed].map(|dataset| {
         guangzhou.finds(&dataset);
@@ -509,7 +535,8 @@ fn time_ends_permissions_and_fulfils_duties() {
     assert_eq!(held["duties"][0]["state"], "done", "{held}");
     until("the provider has the proof", || {
         hong_kong.ledger().into_iter().find(|record| {
-            record["kind"] == "notice-received" && record.to_string().contains("agreement/deleted")
+            record["kind"] == "notice-received"
+                && record.to_string().contains("agreement/deleted")
                 && record.to_string().contains(&owed)
         })
     });
@@ -560,14 +587,16 @@ fn a_restored_backup_gives_no_use_back() {
 fn waits_for_us(connector: &Connector, of_peer: &Value) -> Value {
     until(&format!("{} has to decide", connector.name), || {
         connector.list("negotiation").into_iter().find(|row| {
-            row["peer_pid"] == of_peer["id"] && row["waits_for"].as_str().is_some_and(|waits| waits.starts_with("us"))
+            row["peer_pid"] == of_peer["id"]
+                && row["waits_for"].as_str().is_some_and(|waits| waits.starts_with("us"))
         })
     })
 }
 
 fn ends(connector: &Connector, negotiation: &Value) -> Value {
     let id = negotiation["id"].as_str().unwrap();
-    connector.awaits(&["negotiation", "show", id, "--wait", "50"], "an end", |shown| shown["state"] == "FINALIZED")
+    connector
+        .awaits(&["negotiation", "show", id, "--wait", "50"], "an end", |shown| shown["state"] == "FINALIZED")
 }
 
 /// The published offer with another number of uses.

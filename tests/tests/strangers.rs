@@ -43,7 +43,9 @@ async fn check(target: &mut Connector, before: &Value, code: &str, shown: Shown<
             let refused = caller.exchange(shown.statement).await.expect_err(code);
             // Nor does anything else work afterwards.
             let request = dsp::CatalogRequest::default();
-            let listed = caller.call::<dsp::CatalogPage>("/fairlead.dsp.v1.CatalogService/RequestCatalog", &request).await;
+            let listed = caller
+                .call::<dsp::CatalogPage>("/fairlead.dsp.v1.CatalogService/RequestCatalog", &request)
+                .await;
             assert!(listed.is_err(), "{code}: {listed:?}");
             refused
         }
@@ -97,9 +99,15 @@ async fn strangers_are_refused_for_their_own_reason() {
         ("identity/certificate-not-yet-valid", mint(|mint, now| mint.not_before = now.plus_millis(HOUR))),
         ("identity/certificate-revoked", fallen),
         ("identity/other-authority", foreign.mint(&Mint::good(MALLORY, now)).unwrap().into()),
-        ("identity/two-participant-uris", mint(|mint, _| mint.uris.push("https://hong-kong.example/id".to_owned()))),
+        (
+            "identity/two-participant-uris",
+            mint(|mint, _| mint.uris.push("https://hong-kong.example/id".to_owned())),
+        ),
         ("identity/no-participant-uri", mint(|mint, _| mint.uris.clear())),
-        ("identity/malformed-participant-uri", mint(|mint, _| mint.uris = vec!["ftp://mallory.example/id".to_owned()])),
+        (
+            "identity/malformed-participant-uri",
+            mint(|mint, _| mint.uris = vec!["ftp://mallory.example/id".to_owned()]),
+        ),
         ("identity/wrong-key-usage", mint(|mint, _| mint.client = false)),
     ];
     for (code, credentials) in &minted {
@@ -116,17 +124,18 @@ async fn strangers_are_refused_for_their_own_reason() {
     let mallory = Credentials::from(mallory);
     let mut grander = own.clone();
     grander.membership.security_profile = identity::SecurityProfile::parse("trustplus").unwrap();
-    let expired = Statement {
-        issued: now.plus_millis(-2 * HOUR),
-        expires: now.plus_millis(-HOUR),
-        ..own.clone()
-    };
-    let early = Statement { issued: now.plus_millis(HOUR), expires: now.plus_millis(2 * HOUR), ..own.clone() };
+    let expired =
+        Statement { issued: now.plus_millis(-2 * HOUR), expires: now.plus_millis(-HOUR), ..own.clone() };
+    let early =
+        Statement { issued: now.plus_millis(HOUR), expires: now.plus_millis(2 * HOUR), ..own.clone() };
     let tampered = tampered(&genuine);
     let statements: [(&str, String); 8] = [
         ("identity/statement-missing", String::new()),
         ("identity/statement-forged", grander.sign(foreign.signer()).unwrap()),
-        ("identity/statement-forged", own_signer.sign(Typ::Statement, &grander.to_payload().unwrap(), now, None).unwrap()),
+        (
+            "identity/statement-forged",
+            own_signer.sign(Typ::Statement, &grander.to_payload().unwrap(), now, None).unwrap(),
+        ),
         ("identity/statement-forged", tampered),
         ("identity/statement-forged", "nonsense".to_owned()),
         ("identity/statement-of-somebody-else", theirs),
@@ -138,14 +147,21 @@ async fn strangers_are_refused_for_their_own_reason() {
         check(hong_kong, &before, code, Shown { certificate: Some(&mallory), statement }).await;
     }
     // A statement from the future is one whose signature is from the future, too.
-    check(hong_kong, &before, "identity/statement-forged", Shown { certificate: Some(&mallory), statement: &statements[7].1 }).await;
+    check(
+        hong_kong,
+        &before,
+        "identity/statement-forged",
+        Shown { certificate: Some(&mallory), statement: &statements[7].1 },
+    )
+    .await;
     let other_certificate = Shown { certificate: Some(&second), statement: &genuine };
     check(hong_kong, &before, "identity/statement-thumbprint-mismatch", other_certificate).await;
 
     // Whoever skips the exchange is nobody.
     let mut silent = Caller::connect(hong_kong.address(), Some(&mallory)).await.unwrap();
     let request = dsp::CatalogRequest::default();
-    let listed = silent.call::<dsp::CatalogPage>("/fairlead.dsp.v1.CatalogService/RequestCatalog", &request).await;
+    let listed =
+        silent.call::<dsp::CatalogPage>("/fairlead.dsp.v1.CatalogService/RequestCatalog", &request).await;
     bare(&listed.unwrap_err(), "identity/not-exchanged");
     hong_kong.logged_code("identity/not-exchanged");
     assert_eq!(hong_kong.state(), before);
@@ -239,15 +255,19 @@ async fn tokens_open_only_what_they_were_made_for() {
     let csr_der = identity::ConnectorKey::generate().unwrap().csr().unwrap();
     let mut nobody = Caller::connect(&address, None).await.unwrap();
     let guess = authority::EnrolRequest { secret: "guess".to_owned(), csr_der: csr_der.clone().into() };
-    let enrolled =
-        nobody.call::<authority::EnrolResponse>("/fairlead.authority.v1.EnrolmentService/Enrol", &guess).await;
+    let enrolled = nobody
+        .call::<authority::EnrolResponse>("/fairlead.authority.v1.EnrolmentService/Enrol", &guess)
+        .await;
     bare(&enrolled.unwrap_err(), "identity/token-unknown");
     logged(&mut space, "identity/token-unknown");
     let service = "/fairlead.authority.v1.MembershipService";
     let renew = authority::RenewRequest { csr_der: csr_der.into() };
     let refused = [
         nobody.call::<authority::EnrolResponse>(&format!("{service}/Renew"), &renew).await.unwrap_err(),
-        nobody.call::<authority::GetStatementResponse>(&format!("{service}/GetStatement"), &()).await.unwrap_err(),
+        nobody
+            .call::<authority::GetStatementResponse>(&format!("{service}/GetStatement"), &())
+            .await
+            .unwrap_err(),
         nobody.call::<authority::GetListsResponse>(&format!("{service}/GetLists"), &()).await.unwrap_err(),
     ];
     for status in &refused {
@@ -365,7 +385,9 @@ async fn members_reach_nothing_of_others() {
             id: offer["id"].as_str().unwrap().to_owned(),
             target: dataset.clone(),
         }),
-        opening: Some(dsp::contract_request_message::Opening::CallbackAddress("grpcs:https://macao.example/id".to_owned())),
+        opening: Some(dsp::contract_request_message::Opening::CallbackAddress(
+            "grpcs:https://macao.example/id".to_owned(),
+        )),
     };
     let opened: dsp::ContractNegotiation =
         caller.call(&format!("{provider}/RequestContract"), &opening).await.unwrap();
@@ -388,7 +410,8 @@ async fn members_reach_nothing_of_others() {
             consumer_pid: opened.consumer_pid.clone(),
             assignee_signature,
         };
-        let verified = caller.call::<dsp::ContractNegotiation>(&format!("{provider}/VerifyAgreement"), &verify).await;
+        let verified =
+            caller.call::<dsp::ContractNegotiation>(&format!("{provider}/VerifyAgreement"), &verify).await;
         assert!(verified.is_err(), "{name}: {verified:?}");
     }
     let ask = dsp::TransferRequestMessage {
@@ -422,7 +445,10 @@ fn signer(stored: &StoredIdentity) -> Signer {
 fn pkcs8(stored: &StoredIdentity) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject;
     let pem = stored.key.to_pem();
-    rustls::pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.expose().as_bytes()).unwrap().secret_pkcs8_der().to_vec()
+    rustls::pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.expose().as_bytes())
+        .unwrap()
+        .secret_pkcs8_der()
+        .to_vec()
 }
 
 /// What a statement says, without asking who signed it.

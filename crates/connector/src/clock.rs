@@ -51,7 +51,11 @@ impl Clock {
     /// The wall clock for a decision about use: refused while it cannot be trusted.
     pub fn trusted_now(&self) -> Result<UnixMillis, Refusal> {
         let passed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        judge(wall_now(), UnixMillis(self.latest.load(Ordering::Relaxed)), self.started_wall.plus_millis(passed))?;
+        judge(
+            wall_now(),
+            UnixMillis(self.latest.load(Ordering::Relaxed)),
+            self.started_wall.plus_millis(passed),
+        )?;
         Ok(self.now())
     }
 }

@@ -40,7 +40,10 @@ pub fn require(policy: &Policy) -> Result<(), Refusal> {
     }
     for duty in policy.duties() {
         if !duty.is_delete() {
-            return Err(Refusal::new(&UNSUPPORTED_DUTY, format!("`{}` in clause {}", short(&duty.action), duty.clause)));
+            return Err(Refusal::new(
+                &UNSUPPORTED_DUTY,
+                format!("`{}` in clause {}", short(&duty.action), duty.clause),
+            ));
         }
         if duty.deadline.is_none() {
             return Err(Refusal::new(&DUTY_WITHOUT_DEADLINE, format!("clause {}", duty.clause)));
@@ -61,7 +64,8 @@ mod tests {
                 "profile":"https://w3id.org/fairlead/profile/1","assigner":"https://p.example/id",
                 "target":"https://p.example/d","permission":[{permission}]}}"#
         );
-        let policy = Policy::from_json(&text, &Profiles::shipped()).unwrap_or_else(|problems| panic!("{problems}"));
+        let policy =
+            Policy::from_json(&text, &Profiles::shipped()).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(require(&policy).err().map(|refusal| refusal.code.code), expected, "{permission}");
     }
 
@@ -71,7 +75,10 @@ mod tests {
         let count = r#"{"leftOperand":"count","operator":"lteq","rightOperand":{"@value":"3","@type":"xsd:integer"}}"#;
         check(&format!(r#"{{"action":"read","constraint":[{count}]}}"#), None);
         let metered = r#"{"leftOperand":"meteredTime","operator":"lteq","rightOperand":{"@value":"PT1H","@type":"xsd:duration"}}"#;
-        check(&format!(r#"{{"action":"read","constraint":[{metered}]}}"#), Some("policy/unsupported-operand"));
+        check(
+            &format!(r#"{{"action":"read","constraint":[{metered}]}}"#),
+            Some("policy/unsupported-operand"),
+        );
         check(r#"{"action":"read","duty":[{"action":"inform"}]}"#, Some("policy/unsupported-duty"));
         check(r#"{"action":"read","duty":[{"action":"delete"}]}"#, Some("policy/duty-without-deadline"));
         let by = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":{"@value":"2030-01-01T00:00:00Z","@type":"xsd:dateTime"}}"#;

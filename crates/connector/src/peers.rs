@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use control_plane::ids::ParticipantId;
 use control_plane::Refusal;
+use control_plane::ids::ParticipantId;
 use identity::{ParticipantCertificate, Statement, VerifiedParticipant};
 use proto::identity::{ExchangeRequest, LedgerHead};
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,16 @@ pub async fn addresses(node: &Arc<Node>, participant: &ParticipantId) -> Result<
         return Ok(peer.addresses.iter().map(ToString::to_string).collect());
     }
     let stated = latest_statement(node, participant).await?;
-    Ok(stated.map(|statement| statement.membership.addresses.iter().map(ToString::to_string).collect()).unwrap_or_default())
+    Ok(stated
+        .map(|statement| statement.membership.addresses.iter().map(ToString::to_string).collect())
+        .unwrap_or_default())
 }
 
 /// The newest verified statement of a participant, as kept; it may have expired since.
-pub async fn latest_statement(node: &Arc<Node>, participant: &ParticipantId) -> Result<Option<Statement>, Error> {
+pub async fn latest_statement(
+    node: &Arc<Node>,
+    participant: &ParticipantId,
+) -> Result<Option<Statement>, Error> {
     let participant = participant.clone();
     node.store.read(move |store| statement(store, &participant)).await
 }
@@ -97,7 +102,8 @@ pub async fn ledger_seen(node: &Arc<Node>, peer: &ParticipantId, told: &LedgerHe
     };
     let now = node.now();
     if told.size > known.size {
-        let head = SeenHead { version: PEER_VERSION, size: told.size, root: told.root.clone(), at: now.to_string() };
+        let head =
+            SeenHead { version: PEER_VERSION, size: told.size, root: told.root.clone(), at: now.to_string() };
         let bytes = serde_jcs::to_vec(&head).map_err(Error::ours)?;
         node.store
             .write(move |tx| tx.put(Collection::TreeHeads, &key, &bytes, Expect::Any).map_err(Error::from))
@@ -120,7 +126,8 @@ struct SeenHead {
 
 fn seen_head(store: &Snapshot<'_>, peer: &str) -> Result<SeenHead, Error> {
     let Some(row) = store.get(Collection::TreeHeads, peer)? else { return Ok(SeenHead::default()) };
-    serde_json::from_slice(&row.value).map_err(|error| Error::damaged(&format!("ledger head of `{peer}`"), error))
+    serde_json::from_slice(&row.value)
+        .map_err(|error| Error::damaged(&format!("ledger head of `{peer}`"), error))
 }
 
 /// Keeps a verified peer's statement and certificate, so that what it signs stays checkable.
@@ -136,7 +143,8 @@ pub async fn remember(node: &Arc<Node>, peer: &VerifiedParticipant, list_number:
         node.store
             .read(move |store| {
                 let statement = store.get(Collection::Statements, id.as_str())?;
-                let certificate = store.get(Collection::Certificates, &certificate_key(&id, &thumbprint.to_string()))?;
+                let certificate =
+                    store.get(Collection::Certificates, &certificate_key(&id, &thumbprint.to_string()))?;
                 Ok::<_, Error>(statement.is_some_and(|row| row.value == jws) && certificate.is_some())
             })
             .await?
@@ -230,7 +238,8 @@ fn put_row(tx: &Tx<'_>, participant: &ParticipantId, row: &PeerRow) -> Result<()
 /// What the store remembers of a peer.
 pub fn row(store: &Snapshot<'_>, participant: &str) -> Result<PeerRow, Error> {
     let Some(row) = store.get(Collection::Peers, participant)? else { return Ok(PeerRow::default()) };
-    serde_json::from_slice(&row.value).map_err(|error| Error::damaged(&format!("peer `{participant}`"), error))
+    serde_json::from_slice(&row.value)
+        .map_err(|error| Error::damaged(&format!("peer `{participant}`"), error))
 }
 
 /// The participants that are suspended here.

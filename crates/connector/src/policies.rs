@@ -63,7 +63,10 @@ pub struct PublishedTerms {
 
 impl PublishedTerms {
     /// `offers` are the canonical texts that the dataset is published with, by offer id.
-    pub fn new(policies: Arc<Policies>, offers: impl IntoIterator<Item = (String, String)>) -> Result<Self, Refusal> {
+    pub fn new(
+        policies: Arc<Policies>,
+        offers: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Refusal> {
         let compiled = |(id, text): (String, String)| Ok((id, policies.compiled(&text)?));
         let offers = offers.into_iter().map(compiled).collect::<Result<_, Refusal>>()?;
         Ok(Self { policies, offers })

@@ -10,7 +10,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::authority::client::CODES,
         crate::clock::CODES,
         crate::config::CODES,
-                crate::data::holdings::CODES,
+        crate::data::holdings::CODES,
         crate::data::provider::CODES,
         crate::data::pull::CODES,
         crate::data::uses::CODES,
@@ -52,7 +52,10 @@ pub fn document() -> String {
     );
     for code in all() {
         let Code { code, en, zh_hant, zh_hans, clause, next, .. } = code;
-        text.push_str(&format!("| `{code}` | {en} | {zh_hant} | {zh_hans} | {clause} | {next} |\n").replace("| |", "|  |"));
+        text.push_str(
+            &format!("| `{code}` | {en} | {zh_hant} | {zh_hans} | {clause} | {next} |\n")
+                .replace("| |", "|  |"),
+        );
     }
     text
 }

@@ -52,11 +52,19 @@ pub async fn close_counted(node: &Arc<Node>) -> Result<(), Error> {
                     let spent = tx.counter(&holdings::uses_counter(&id))?;
                     if uses::uses_left(&policy, spent, now).is_some() {
                         let assigner = held.signed.agreement().assigner().as_str();
-                        tx.put(Collection::Local, &unconfirmed_key(&row.key), assigner.as_bytes(), Expect::Any)?;
+                        tx.put(
+                            Collection::Local,
+                            &unconfirmed_key(&row.key),
+                            assigner.as_bytes(),
+                            Expect::Any,
+                        )?;
                     }
                 }
             }
-            tracing::warn!(ledger = size, "the state was restored from a backup: counted agreements wait for their providers");
+            tracing::warn!(
+                ledger = size,
+                "the state was restored from a backup: counted agreements wait for their providers"
+            );
             records::append_fields(tx, "state-restored", now, [("ledgerSize", size.to_string())])
         })
         .await

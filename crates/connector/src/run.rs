@@ -40,9 +40,9 @@ use crate::grpc::dsp::{As, Versions};
 use crate::grpc::identity::Exchange;
 use crate::grpc::notice::Notices;
 use crate::node::Node;
-use crate::telemetry::metrics;
 use crate::policies::Policies;
 use crate::telemetry::Logs;
+use crate::telemetry::metrics;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
 use crate::{ADMIN_SOCKET, catalogue, data, peers, restored, telemetry, trust, upkeep};
@@ -213,7 +213,11 @@ async fn open_node(
     };
     if *identity.certificate().participant() != config.participant {
         let stored = identity.certificate().participant().to_string();
-        return Err(Refusal::new(&OTHER_IDENTITY, format!("stored `{stored}`, settings `{}`", config.participant)).into());
+        return Err(Refusal::new(
+            &OTHER_IDENTITY,
+            format!("stored `{stored}`, settings `{}`", config.participant),
+        )
+        .into());
     }
     let remembered = RememberedCertificates::default();
     remembered.remember_own(&identity.certificate());
@@ -292,7 +296,8 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
         .add_service(limited!(DataServiceServer(provider::DataPlane(node.clone()))));
     let stop = node.stop.clone();
     tasks.spawn(async move {
-        let served = router.serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.cancelled_owned()).await;
+        let served =
+            router.serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the peers' listener ended");
         }

@@ -11,7 +11,10 @@ fn codes_are_distinct_and_well_formed() {
     for code in refusals::all() {
         assert!(seen.insert(code.code), "`{}` is declared twice", code.code);
         let (area, name) = code.code.split_once('/').expect("area/kebab-case");
-        let kebab = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let kebab = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
         assert!(kebab(area) && kebab(name), "`{}` is not area/kebab-case", code.code);
         for text in [code.en, code.zh_hant, code.zh_hans, code.clause, code.next] {
             assert!(!text.trim().is_empty() && !text.contains('|'), "`{}` lacks a text", code.code);
@@ -27,5 +30,8 @@ fn the_page_lists_them_all() {
         std::fs::write(&page, &document).unwrap();
     }
     let written = std::fs::read_to_string(&page).unwrap_or_default();
-    assert!(written == document, "docs/refusals.md is stale: UPDATE_DOCS=1 cargo test -p connector --test refusals");
+    assert!(
+        written == document,
+        "docs/refusals.md is stale: UPDATE_DOCS=1 cargo test -p connector --test refusals"
+    );
 }

@@ -20,7 +20,7 @@ pub mod digest;
 pub mod ports;
 
 pub use digest::Digest;
-pub use egress::{Chunk, SOURCE_CHANGED, Egress, EgressWatch, PullRequest, WINDOW_MILLIS};
+pub use egress::{Chunk, Egress, EgressWatch, PullRequest, SOURCE_CHANGED, WINDOW_MILLIS};
 pub use error::{BoxError, DataError};
 pub use ids::{ObjectId, SessionId};
 pub use ingress::{Ingress, PullPlan, ReceivedObject};

@@ -5,8 +5,8 @@ use control_plane::agreement::Agreement;
 use control_plane::cause::Cause;
 use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ProviderPid};
 use control_plane::negotiation::{
-    AgreementMessage, ContractOffer, ContractRequest, Event, EventKind, Message, OfferOpening, RequestOpening,
-    StateName, Termination, Verification,
+    AgreementMessage, ContractOffer, ContractRequest, Event, EventKind, Message, OfferOpening,
+    RequestOpening, StateName, Termination, Verification,
 };
 use control_plane::terms::Offer;
 
@@ -178,7 +178,9 @@ impl From<&Message> for NegotiationCall {
                     OfferOpening::Opens(callback) => {
                         dsp::contract_offer_message::Opening::CallbackAddress(callback.to_string())
                     }
-                    OfferOpening::Counters(pid) => dsp::contract_offer_message::Opening::ConsumerPid(pid.to_string()),
+                    OfferOpening::Counters(pid) => {
+                        dsp::contract_offer_message::Opening::ConsumerPid(pid.to_string())
+                    }
                 }),
             }),
             Message::Agreement(message) => Self::ConcludeAgreement(dsp::ContractAgreementMessage {
@@ -193,12 +195,14 @@ impl From<&Message> for NegotiationCall {
                 timestamp: message.agreement.timestamp_text().to_owned(),
                 assigner_signature: message.assigner_signature.clone(),
             }),
-            Message::Verification(message) => Self::VerifyAgreement(dsp::ContractAgreementVerificationMessage {
-                message_id: message.message_id.to_string(),
-                provider_pid: message.provider_pid.to_string(),
-                consumer_pid: message.consumer_pid.to_string(),
-                assignee_signature: message.assignee_signature.clone(),
-            }),
+            Message::Verification(message) => {
+                Self::VerifyAgreement(dsp::ContractAgreementVerificationMessage {
+                    message_id: message.message_id.to_string(),
+                    provider_pid: message.provider_pid.to_string(),
+                    consumer_pid: message.consumer_pid.to_string(),
+                    assignee_signature: message.assignee_signature.clone(),
+                })
+            }
             Message::Event(event) => {
                 let kind = match event.kind {
                     EventKind::Accepted => dsp::EventType::Accepted,

@@ -37,7 +37,11 @@ pub fn to_status(refusal: &Refusal, audience: Audience) -> Status {
     };
     metadata.insert("fault".to_owned(), fault_name(refusal.code.fault).to_owned());
     metadata.insert("clause".to_owned(), refusal.code.clause.to_owned());
-    Status::with_error_details(code, message, ErrorDetails::with_error_info(refusal.code.code, DOMAIN, metadata))
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(refusal.code.code, DOMAIN, metadata),
+    )
 }
 
 /// What a status of another process says, as far as it says anything.
@@ -65,7 +69,8 @@ impl RemoteRefusal {
 /// Reads a status; details that are not ours are ignored, the gRPC code decides.
 pub fn from_status(status: &Status) -> RemoteRefusal {
     let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
-    let member = |info: &tonic_types::ErrorInfo, name: &str| info.metadata.get(name).cloned().unwrap_or_default();
+    let member =
+        |info: &tonic_types::ErrorInfo, name: &str| info.metadata.get(name).cloned().unwrap_or_default();
     match info {
         Some(info) => RemoteRefusal {
             fault: fault_from_name(&member(&info, "fault")).unwrap_or_else(|| fault_of(status.code())),
@@ -147,7 +152,10 @@ mod tests {
         assert_eq!(peer.detail, "", "facts of our side stay here");
 
         let operator = from_status(&to_status(&refusal, Audience::Operator));
-        assert_eq!((operator.detail.as_str(), operator.next.as_str()), ("our secret fact", MALFORMED_ID.next));
+        assert_eq!(
+            (operator.detail.as_str(), operator.next.as_str()),
+            ("our secret fact", MALFORMED_ID.next)
+        );
     }
 
     #[test]

@@ -43,17 +43,26 @@ pub async fn show(node: &Arc<Node>, request: admin::ShowAgreementRequest) -> Res
 }
 
 /// Stops everything under an agreement until resumed.
-pub async fn suspend(node: &Arc<Node>, request: admin::ChangeAgreementRequest) -> Result<admin::Agreement, Error> {
+pub async fn suspend(
+    node: &Arc<Node>,
+    request: admin::ChangeAgreementRequest,
+) -> Result<admin::Agreement, Error> {
     change(node, request, Change::Suspend).await
 }
 
 /// Lifts our own suspension.
-pub async fn resume(node: &Arc<Node>, request: admin::ChangeAgreementRequest) -> Result<admin::Agreement, Error> {
+pub async fn resume(
+    node: &Arc<Node>,
+    request: admin::ChangeAgreementRequest,
+) -> Result<admin::Agreement, Error> {
     change(node, request, Change::Resume).await
 }
 
 /// Ends an agreement for good.
-pub async fn revoke(node: &Arc<Node>, request: admin::ChangeAgreementRequest) -> Result<admin::Agreement, Error> {
+pub async fn revoke(
+    node: &Arc<Node>,
+    request: admin::ChangeAgreementRequest,
+) -> Result<admin::Agreement, Error> {
     change(node, request, Change::Revoke).await
 }
 
@@ -120,7 +129,9 @@ fn shown(node: &Node, held: &HeldAgreement) -> admin::Agreement {
     let agreement = held.signed.agreement();
     let (changed_by, reason) = match &held.status {
         AgreementStatus::Active => Default::default(),
-        AgreementStatus::Suspended(Holds::One(role, act)) => (role.to_string(), act.cause.reasons().join("; ")),
+        AgreementStatus::Suspended(Holds::One(role, act)) => {
+            (role.to_string(), act.cause.reasons().join("; "))
+        }
         AgreementStatus::Suspended(Holds::Both { provider, consumer }) => {
             let reasons = [provider, consumer].map(|act| act.cause.reasons().join("; "));
             ("both".to_owned(), reasons.join("; "))

@@ -43,7 +43,8 @@ const READ_AHEAD: usize = 1;
 /// Everything held, oldest agreement first.
 pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin::HoldingList, Error> {
     let (rows, after) = page(&request);
-    let found = node.store.read(move |store| store.scan(Collection::Holdings, "", after.as_deref(), rows)).await?;
+    let found =
+        node.store.read(move |store| store.scan(Collection::Holdings, "", after.as_deref(), rows)).await?;
     let mut shown = Vec::new();
     for row in &found {
         shown.push(describe(node, holdings::read(&row.key, &row.value)?, None).await?);
@@ -84,7 +85,8 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
     let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, id.as_str())?;
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let now = node.now();
-    let complete = objects.iter().all(|object| object.state() == ObjectState::Complete) && !objects.is_empty();
+    let complete =
+        objects.iter().all(|object| object.state() == ObjectState::Complete) && !objects.is_empty();
     let state = if holding.is_destroyed() {
         "destroyed"
     } else if complete {
@@ -333,7 +335,9 @@ async fn chosen(node: &Arc<Node>, id: &AgreementId, name: &str) -> Result<Object
         return Err(bad_argument("the holding has several objects; name one with --object"));
     }
     if object.state() != ObjectState::Complete {
-        return Err(Refusal::new(&INCOMPLETE, format!("{} of {} bytes", object.durable(), object.size())).into());
+        return Err(
+            Refusal::new(&INCOMPLETE, format!("{} of {} bytes", object.durable(), object.size())).into()
+        );
     }
     Ok(object)
 }

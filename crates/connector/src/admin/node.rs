@@ -39,7 +39,10 @@ pub async fn status(node: &Arc<Node>, _request: admin::GetStatusRequest) -> Resu
 }
 
 /// A dry run against a peer, or against ourselves where no address is given.
-pub async fn doctor(node: &Arc<Node>, request: admin::DoctorPeerRequest) -> Result<admin::DoctorReport, Error> {
+pub async fn doctor(
+    node: &Arc<Node>,
+    request: admin::DoctorPeerRequest,
+) -> Result<admin::DoctorReport, Error> {
     let checks = if request.address.is_empty() {
         doctor::this_connector(node).await
     } else {
@@ -52,10 +55,8 @@ pub async fn doctor(node: &Arc<Node>, request: admin::DoctorPeerRequest) -> Resu
 pub async fn peers(node: &Arc<Node>, _request: admin::PageRequest) -> Result<admin::PeerList, Error> {
     let mut names: Vec<ParticipantId> =
         node.config.load().peers.iter().map(|peer| peer.participant.clone()).collect();
-    let seen = node
-        .store
-        .read(|store| store.scan(store::Collection::Statements, "", None, store::MAX_PAGE))
-        .await?;
+    let seen =
+        node.store.read(|store| store.scan(store::Collection::Statements, "", None, store::MAX_PAGE)).await?;
     for row in seen {
         let name = ParticipantId::parse(&row.key)?;
         if !names.contains(&name) && name != node.us {
@@ -93,7 +94,10 @@ async fn peer(node: &Arc<Node>, name: &ParticipantId) -> Result<admin::Peer, Err
         state: if suspended { "suspended".to_owned() } else { "active".to_owned() },
         legal_name: membership.map(|membership| membership.legal_name.en.clone()).unwrap_or_default(),
         jurisdiction: membership.map(|membership| membership.jurisdiction.to_string()).unwrap_or_default(),
-        statement_expires: statement.as_ref().map(|statement| statement.expires.to_string()).unwrap_or_default(),
+        statement_expires: statement
+            .as_ref()
+            .map(|statement| statement.expires.to_string())
+            .unwrap_or_default(),
         ..Default::default()
     })
 }

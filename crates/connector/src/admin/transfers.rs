@@ -31,7 +31,8 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
         node.store.read(move |store| store.scan(Collection::Transfers, "", after.as_deref(), rows)).await?;
     let mut transfers = Vec::new();
     for row in &found {
-        let process = durable::decode_transfer(&row.value).map_err(|cause| Error::damaged(&row.key, cause))?;
+        let process =
+            durable::decode_transfer(&row.value).map_err(|cause| Error::damaged(&row.key, cause))?;
         transfers.push(shown(node, &process).await?);
     }
     Ok(admin::TransferList { transfers, next_page_token: next_page(rows, found.last(), found.len()) })
@@ -43,13 +44,19 @@ pub async fn show(node: &Arc<Node>, request: admin::ShowTransferRequest) -> Resu
 }
 
 /// Pauses a transfer.
-pub async fn suspend(node: &Arc<Node>, request: admin::ChangeTransferRequest) -> Result<admin::Transfer, Error> {
+pub async fn suspend(
+    node: &Arc<Node>,
+    request: admin::ChangeTransferRequest,
+) -> Result<admin::Transfer, Error> {
     let cause = Cause::new("transfer/suspended", [request.reason.as_str()]);
     shown(node, &transfers::command(node, &request.id, Command::Suspend(cause)).await?).await
 }
 
 /// Lets a transfer that we paused go on.
-pub async fn resume(node: &Arc<Node>, request: admin::ChangeTransferRequest) -> Result<admin::Transfer, Error> {
+pub async fn resume(
+    node: &Arc<Node>,
+    request: admin::ChangeTransferRequest,
+) -> Result<admin::Transfer, Error> {
     shown(node, &transfers::command(node, &request.id, Command::Start(None)).await?).await
 }
 
@@ -127,7 +134,9 @@ async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Tra
     let progress = data::progress(node, process).await?;
     let (code, reason, suspended_by) = match process.state() {
         State::Suspended { holds, .. } => suspension(holds),
-        State::Terminated { cause, .. } => (cause.code().to_owned(), cause.reasons().join("; "), String::new()),
+        State::Terminated { cause, .. } => {
+            (cause.code().to_owned(), cause.reasons().join("; "), String::new())
+        }
         State::Requested | State::Started { .. } | State::Completed { .. } => Default::default(),
     };
     Ok(admin::Transfer {

@@ -123,7 +123,12 @@ impl Catalogue {
     }
 
     /// Lets the index follow what the log took; the caller holds the writer.
-    async fn follow(&self, store: &Store, admitted: &[Admitted], _writer: &MutexGuard<'_, ()>) -> Result<(), Error> {
+    async fn follow(
+        &self,
+        store: &Store,
+        admitted: &[Admitted],
+        _writer: &MutexGuard<'_, ()>,
+    ) -> Result<(), Error> {
         let followed = {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             admitted.iter().try_for_each(|admitted| index.apply(admitted))

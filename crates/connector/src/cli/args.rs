@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Fairlead: share research data, academic resources and computing without giving up control.
 #[derive(Debug, Parser)]
 #[command(name = "fairlead", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done, 1 our fault, 2 usage, 3 refused by policy, 4 refused by peer, 5 not found, \
-                        6 unavailable.\nEvery command prints a table for people, or JSON with --json.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 our fault, 2 usage, 3 refused by policy, 4 refused by peer, 5 not found, \
+                        6 unavailable.\nEvery command prints a table for people, or JSON with --json."
+)]
 pub struct Cli {
     /// Print JSON (one object, or one a line where there are several)
     #[arg(long, global = true)]
@@ -86,8 +88,10 @@ pub enum Command {
     #[command(subcommand)]
     Transfer(TransferCommand),
     /// Use pulled data: decision, counter and record come before the first byte
-    #[command(after_help = "Example: fairlead use urn:uuid:… --action read --purpose dpv:AcademicResearch > weather.csv\n\
-                            The bytes go to standard output. To write a file, the policy must permit the action `export`.")]
+    #[command(
+        after_help = "Example: fairlead use urn:uuid:… --action read --purpose dpv:AcademicResearch > weather.csv\n\
+                            The bytes go to standard output. To write a file, the policy must permit the action `export`."
+    )]
     Use(UseArgs),
     /// What this connector holds of others' data
     #[command(subcommand)]
@@ -111,8 +115,10 @@ pub enum Command {
         file: PathBuf,
     },
     /// Put a backup back into a stopped connector's data directory
-    #[command(after_help = "Example: fairlead restore /var/backups/fairlead-2026-11-24.db --data fairlead-data\n\
-        Counted agreements stay closed until their provider was reached: a backup cannot give spent uses back.")]
+    #[command(
+        after_help = "Example: fairlead restore /var/backups/fairlead-2026-11-24.db --data fairlead-data\n\
+        Counted agreements stay closed until their provider was reached: a backup cannot give spent uses back."
+    )]
     Restore {
         /// A file that `fairlead backup` wrote
         file: PathBuf,
@@ -185,8 +191,10 @@ pub enum AuthorityCommand {
         participant: String,
     },
     /// Issue a new membership statement (a newer one supersedes the older at once)
-    #[command(after_help = "Example: fairlead authority statement --dir authority https://hku.example/id --security-profile trust\n\
-        What is not named stays as it is.")]
+    #[command(
+        after_help = "Example: fairlead authority statement --dir authority https://hku.example/id --security-profile trust\n\
+        What is not named stays as it is."
+    )]
     Statement(StatementArgs),
     /// Members, certificates and statements
     #[command(after_help = "Example: fairlead authority list --dir authority")]
@@ -290,7 +298,9 @@ pub struct EnrolArgs {
 #[derive(Debug, Subcommand)]
 pub enum DatasetCommand {
     /// Check, sign and publish a self-description
-    #[command(after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv")]
+    #[command(
+        after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv"
+    )]
     Publish {
         /// The self-description (Turtle, DCAT 3 with an ODRL offer)
         description: PathBuf,
@@ -326,7 +336,9 @@ pub struct PageArgs {
 #[derive(Debug, Subcommand)]
 pub enum CatalogueCommand {
     /// Search by words, keyword, theme, publisher or purpose
-    #[command(after_help = "Example: fairlead catalogue search 天氣 --purpose dpv:AcademicResearch --language zh-Hant")]
+    #[command(
+        after_help = "Example: fairlead catalogue search 天氣 --purpose dpv:AcademicResearch --language zh-Hant"
+    )]
     Search {
         /// Words in titles, descriptions and keywords; Traditional and Simplified Chinese find each other
         #[arg(default_value = "")]
@@ -351,7 +363,9 @@ pub enum CatalogueCommand {
         page: String,
     },
     /// One entry, with its offer as clauses
-    #[command(after_help = "Example: fairlead catalogue show https://hku.example/id/weather --language zh-Hans")]
+    #[command(
+        after_help = "Example: fairlead catalogue show https://hku.example/id/weather --language zh-Hans"
+    )]
     Show {
         /// The dataset
         dataset: String,
@@ -448,7 +462,9 @@ pub enum PeerCommand {
     /// Configured and seen peers
     List(PageArgs),
     /// Refuse everything from a peer until resumed
-    #[command(after_help = "Example: fairlead peer suspend https://macao.example/id --reason \"incident 12\"")]
+    #[command(
+        after_help = "Example: fairlead peer suspend https://macao.example/id --reason \"incident 12\""
+    )]
     Suspend(ChangeArgs),
     /// Talk to a peer again
     Resume(ChangeArgs),

@@ -18,7 +18,8 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: DatasetComma
             output.show(&published, published_facts)
         }
         DatasetCommand::Withdraw { dataset } => {
-            let withdrawn = admin.withdraw_dataset(admin::WithdrawDatasetRequest { dataset }).await?.into_inner();
+            let withdrawn =
+                admin.withdraw_dataset(admin::WithdrawDatasetRequest { dataset }).await?.into_inner();
             output.show(&withdrawn, published_facts)
         }
         DatasetCommand::List(page) => {
@@ -36,7 +37,11 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: DatasetComma
     }
 }
 
-pub(super) async fn catalogue(output: Output, admin: &mut Admin, command: CatalogueCommand) -> Result<(), Failure> {
+pub(super) async fn catalogue(
+    output: Output,
+    admin: &mut Admin,
+    command: CatalogueCommand,
+) -> Result<(), Failure> {
     match command {
         CatalogueCommand::Search { text, keyword, theme, publisher, purpose, page_size, page } => {
             let request = admin::SearchCatalogueRequest {
@@ -63,7 +68,8 @@ pub(super) async fn catalogue(output: Output, admin: &mut Admin, command: Catalo
             Ok(())
         }
         CatalogueCommand::Show { dataset } => {
-            let request = admin::ShowCatalogueEntryRequest { dataset, language: output.language.tag().into() };
+            let request =
+                admin::ShowCatalogueEntryRequest { dataset, language: output.language.tag().into() };
             let entry = admin.show_catalogue_entry(request).await?.into_inner();
             output.show(&entry, entry_text)
         }
@@ -77,7 +83,9 @@ pub(super) fn page_request(page: PageArgs) -> admin::PageRequest {
 
 /// Reads a small text file, naming it in every failure.
 pub(super) fn read_text(path: &std::path::Path, max_bytes: u64) -> Result<String, Failure> {
-    let wrong = |error: String| Failure::usage(format!("cannot read `{}`: {error}", path.display()), "check the path");
+    let wrong = |error: String| {
+        Failure::usage(format!("cannot read `{}`: {error}", path.display()), "check the path")
+    };
     let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if length > max_bytes {
         return Err(wrong(format!("{length} bytes are more than the {max_bytes} allowed")));

@@ -19,7 +19,11 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: DoctorComman
         &report.checks,
         ["check", "verdict", "found", "next"],
         |check| {
-            let found = if check.code.is_empty() { check.found.clone() } else { format!("{} [{}]", check.found, check.code) };
+            let found = if check.code.is_empty() {
+                check.found.clone()
+            } else {
+                format!("{} [{}]", check.found, check.code)
+            };
             [check.name.clone(), check.verdict.clone(), found, check.next.clone()]
         },
         "",
@@ -52,7 +56,10 @@ fn status_facts(status: &admin::Status) -> String {
         ("version", status.version.clone()),
         ("peers connect to", status.peer_listener.clone()),
         ("health and metrics", status.health_listener.clone()),
-        ("ready", if status.ready { "yes".into() } else { format!("no: {}", status.not_ready_because.join("; ")) }),
+        (
+            "ready",
+            if status.ready { "yes".into() } else { format!("no: {}", status.not_ready_because.join("; ")) },
+        ),
         ("certificate until", status.certificate_expires.clone()),
         ("statement until", status.statement_expires.clone()),
         ("revocation list", status.revocation_list_number.to_string()),
@@ -71,7 +78,8 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
                 &list.peers,
                 ["participant", "name", "jurisdiction", "state", "addresses", "last error"],
                 |row| {
-                    let [id, name, place] = [row.participant.clone(), row.legal_name.clone(), row.jurisdiction.clone()];
+                    let [id, name, place] =
+                        [row.participant.clone(), row.legal_name.clone(), row.jurisdiction.clone()];
                     [id, name, place, row.state.clone(), row.addresses.join(" "), row.last_error.clone()]
                 },
                 &list.next_page_token,
@@ -93,12 +101,7 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
 pub(super) async fn ledger(output: Output, admin: &mut Admin, args: LedgerArgs) -> Result<(), Failure> {
     let request = admin::ListLedgerRequest { from_seq: args.from, limit: args.limit };
     let page = admin.list_ledger(request).await?.into_inner();
-    output.list(
-        &page.records,
-        ["seq", "record"],
-        |row| [row.seq.to_string(), row.record.clone()],
-        "",
-    )?;
+    output.list(&page.records, ["seq", "record"], |row| [row.seq.to_string(), row.record.clone()], "")?;
     output.note(&format!("{} records in all, root {}", page.size, page.root));
     Ok(())
 }

@@ -16,7 +16,10 @@ const EXPORT: &str = "fl:export";
 pub(super) async fn use_data(output: Output, admin: &mut Admin, args: UseArgs) -> Result<(), Failure> {
     let file = (args.output != "-").then(|| PathBuf::from(&args.output));
     if file.as_deref().is_some_and(std::path::Path::exists) {
-        return Err(Failure::usage(format!("`{}` exists", args.output), "name a file that does not exist yet"));
+        return Err(Failure::usage(
+            format!("`{}` exists", args.output),
+            "name a file that does not exist yet",
+        ));
     }
     let request = admin::UseRequest {
         agreement: args.agreement,
@@ -74,7 +77,10 @@ fn open_sink(file: Option<&PathBuf>) -> Result<Box<dyn Write + Send>, Failure> {
         Some(path) => {
             let created = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
             created.map(|file| Box::new(file) as Box<dyn Write + Send>).map_err(|error| {
-                Failure::usage(format!("cannot create `{}`: {error}", path.display()), "the use is spent; check the path")
+                Failure::usage(
+                    format!("cannot create `{}`: {error}", path.display()),
+                    "the use is spent; check the path",
+                )
             })
         }
     }
@@ -105,8 +111,16 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: HoldingsComm
                 &list.holdings,
                 ["agreement", "dataset", "state", "uses", "left", "changes at"],
                 |row| {
-                    let [agreement, dataset, state] = [row.agreement.clone(), row.dataset.clone(), row.state.clone()];
-                    [agreement, dataset, state, row.uses.to_string(), uses_left(row.uses_left), row.changes_at.clone()]
+                    let [agreement, dataset, state] =
+                        [row.agreement.clone(), row.dataset.clone(), row.state.clone()];
+                    [
+                        agreement,
+                        dataset,
+                        state,
+                        row.uses.to_string(),
+                        uses_left(row.uses_left),
+                        row.changes_at.clone(),
+                    ]
                 },
                 &list.next_page_token,
             );
@@ -138,11 +152,17 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("changes at", holding.changes_at.clone()),
     ]);
     for object in &holding.objects {
-        text.push_str(&format!("\nobject  {} ({} bytes, {}) {}", object.path, object.bytes, object.state, object.digest));
+        text.push_str(&format!(
+            "\nobject  {} ({} bytes, {}) {}",
+            object.path, object.bytes, object.state, object.digest
+        ));
     }
     for duty in &holding.duties {
         let evidence = if duty.evidence.is_empty() { String::new() } else { format!("; {}", duty.evidence) };
-        text.push_str(&format!("\nduty    {}: {} until {}{evidence}", duty.action, duty.state, duty.deadline));
+        text.push_str(&format!(
+            "\nduty    {}: {} until {}{evidence}",
+            duty.action, duty.state, duty.deadline
+        ));
     }
     for copy in &holding.unsealed_copies {
         text.push_str(&format!("\nunsealed copy  {copy}"));

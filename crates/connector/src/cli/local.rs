@@ -66,7 +66,8 @@ pub(super) fn restore(output: Output, file: &Path, data: &Path) -> Result<(), Fa
         code: "store/not-restored".into(),
         text: "the backup was not restored; nothing was changed".into(),
         detail: error.to_string(),
-        next: "stop the connector, move the old state.db away, and name a file that `fairlead backup` wrote".into(),
+        next: "stop the connector, move the old state.db away, and name a file that `fairlead backup` wrote"
+            .into(),
         exit: exit::USAGE,
     })?;
     let shown = serde_json::json!({ "data": data.display().to_string(), "ledgerSize": report.ledger.size });

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Cli, Command, DemoArgs, Language};
 use args::{AuthorityCommand, ConfigCommand};
+pub use args::{Cli, Command, DemoArgs, Language};
 pub use output::{Failure, Output};
 
 /// Runs the command line of this process.

@@ -11,14 +11,23 @@ use super::output::{Failure, Output, exit, facts};
 const MAX_TERMS_BYTES: u64 = 256 * 1024;
 
 pub(super) async fn negotiate(output: Output, admin: &mut Admin, args: NegotiateArgs) -> Result<(), Failure> {
-    let offer_text = args.terms.as_deref().map(|file| read_text(file, MAX_TERMS_BYTES)).transpose()?.unwrap_or_default();
-    let request =
-        admin::NegotiateRequest { dataset: args.dataset, offer: args.offer, offer_text, wait_seconds: args.wait };
+    let offer_text =
+        args.terms.as_deref().map(|file| read_text(file, MAX_TERMS_BYTES)).transpose()?.unwrap_or_default();
+    let request = admin::NegotiateRequest {
+        dataset: args.dataset,
+        offer: args.offer,
+        offer_text,
+        wait_seconds: args.wait,
+    };
     let negotiation = admin.negotiate(request).await?.into_inner();
     show(output, &negotiation)
 }
 
-pub(super) async fn run(output: Output, admin: &mut Admin, command: NegotiationCommand) -> Result<(), Failure> {
+pub(super) async fn run(
+    output: Output,
+    admin: &mut Admin,
+    command: NegotiationCommand,
+) -> Result<(), Failure> {
     let negotiation = match command {
         NegotiationCommand::List(page) => {
             let list = admin.list_negotiations(page_request(page)).await?.into_inner();
@@ -51,7 +60,11 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: NegotiationC
     show(output, &negotiation.into_inner())
 }
 
-pub(super) async fn agreement(output: Output, admin: &mut Admin, command: AgreementCommand) -> Result<(), Failure> {
+pub(super) async fn agreement(
+    output: Output,
+    admin: &mut Admin,
+    command: AgreementCommand,
+) -> Result<(), Failure> {
     let change = |ChangeArgs { id, reason }| admin::ChangeAgreementRequest { id, reason };
     let agreement = match command {
         AgreementCommand::List(page) => {
@@ -101,7 +114,10 @@ fn negotiation_facts(negotiation: &admin::Negotiation) -> String {
         ("state", negotiation.state.clone()),
         ("waits for", negotiation.waits_for.clone()),
         ("offer", negotiation.offer.clone()),
-        ("terms", if negotiation.terms_altered { "differ from the published offer".into() } else { String::new() }),
+        (
+            "terms",
+            if negotiation.terms_altered { "differ from the published offer".into() } else { String::new() },
+        ),
         ("agreement", negotiation.agreement.clone()),
         ("code", negotiation.code.clone()),
         ("reason", negotiation.reason.clone()),

@@ -68,7 +68,13 @@ const fn exit_of(fault: Fault) -> u8 {
 impl Failure {
     /// A mistake on the command line or in a file it names.
     pub fn usage(text: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { code: "usage".into(), text: text.into(), detail: String::new(), next: next.into(), exit: exit::USAGE }
+        Self {
+            code: "usage".into(),
+            text: text.into(),
+            detail: String::new(),
+            next: next.into(),
+            exit: exit::USAGE,
+        }
     }
 
     /// Something of ours failed.
@@ -112,7 +118,8 @@ impl From<tonic::Status> for Failure {
 impl Output {
     /// Prints one value: JSON, or what `table` makes of it.
     pub fn show<T: Serialize>(&self, value: &T, people: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let text = if self.json { serde_json::to_string(value).map_err(Failure::ours)? } else { people(value) };
+        let text =
+            if self.json { serde_json::to_string(value).map_err(Failure::ours)? } else { people(value) };
         self.line(&text)
     }
 
@@ -199,5 +206,10 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 
 /// Text from elsewhere loses control and bidirectional characters before it reaches a person.
 pub fn clean(text: &str) -> String {
-    text.lines().map(|line| line.chars().filter(|c| printable(&c.to_string()) != "?" || *c == '?').collect::<String>()).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| {
+            line.chars().filter(|c| printable(&c.to_string()) != "?" || *c == '?').collect::<String>()
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -22,12 +22,21 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferComm
                 ["transfer", "role", "agreement", "state", "bytes", "of"],
                 |row| {
                     let [id, role, agreement] = [row.id.clone(), row.role.clone(), row.agreement.clone()];
-                    [id, role, agreement, row.state.clone(), row.bytes_done.to_string(), row.bytes_total.to_string()]
+                    [
+                        id,
+                        role,
+                        agreement,
+                        row.state.clone(),
+                        row.bytes_done.to_string(),
+                        row.bytes_total.to_string(),
+                    ]
                 },
                 &list.next_page_token,
             );
         }
-        TransferCommand::Show { id } => admin.show_transfer(admin::ShowTransferRequest { id }).await?.into_inner(),
+        TransferCommand::Show { id } => {
+            admin.show_transfer(admin::ShowTransferRequest { id }).await?.into_inner()
+        }
         TransferCommand::Suspend(args) => admin.suspend_transfer(change(args)).await?.into_inner(),
         TransferCommand::Resume(args) => admin.resume_transfer(change(args)).await?.into_inner(),
         TransferCommand::Terminate(args) => {
@@ -49,9 +58,15 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferComm
 }
 
 /// Follows a transfer until it completes, ends or is suspended; shows progress where a person watches.
-async fn watch(output: Output, admin: &mut Admin, started: admin::Transfer) -> Result<admin::Transfer, Failure> {
-    let mut changes = admin.watch_transfer(admin::ShowTransferRequest { id: started.id.clone() }).await?.into_inner();
-    let bar = if output.shows_progress() { ProgressBar::new(started.bytes_total) } else { ProgressBar::hidden() };
+async fn watch(
+    output: Output,
+    admin: &mut Admin,
+    started: admin::Transfer,
+) -> Result<admin::Transfer, Failure> {
+    let mut changes =
+        admin.watch_transfer(admin::ShowTransferRequest { id: started.id.clone() }).await?.into_inner();
+    let bar =
+        if output.shows_progress() { ProgressBar::new(started.bytes_total) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}") {
         bar.set_style(style);
     }

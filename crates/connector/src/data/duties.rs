@@ -55,7 +55,11 @@ pub fn plan(
         };
         if tx.duty(&id)?.is_none() {
             tx.duty_add(&row)?;
-            let fields = [("agreement", agreement.id().to_string()), ("duty", id.clone()), ("deadline", deadline.to_string())];
+            let fields = [
+                ("agreement", agreement.id().to_string()),
+                ("duty", id.clone()),
+                ("deadline", deadline.to_string()),
+            ];
             records::append_fields(tx, "duty-planned", now, fields)?;
         }
     }
@@ -134,7 +138,8 @@ async fn perform(node: &Arc<Node>, duty: Duty) -> Result<(), Error> {
     let id = duty.id;
     match outcome {
         Ok(holding) => {
-            let evidence = format!("manifest {} destroyed {}", holding.manifest, holding.destroyed.unwrap_or_default());
+            let evidence =
+                format!("manifest {} destroyed {}", holding.manifest, holding.destroyed.unwrap_or_default());
             node.store
                 .write(move |tx| {
                     tx.duty_finish(&id, evidence.as_bytes(), now)?;
@@ -158,7 +163,11 @@ const MAX_NOTE_CHARS: usize = store::MAX_NOTE_BYTES / 4;
 fn tell_overdue(node: &Node, tx: &Tx<'_>, duty: &Duty, now: UnixMillis) -> Result<(), Error> {
     let agreement = AgreementId::parse(&duty.subject)?;
     let Some(holding) = holdings::get(tx, &agreement)? else { return Ok(()) };
-    let fields = [("agreement", agreement.to_string()), ("duty", duty.id.clone()), ("deadline", duty.deadline.to_string())];
+    let fields = [
+        ("agreement", agreement.to_string()),
+        ("duty", duty.id.clone()),
+        ("deadline", duty.deadline.to_string()),
+    ];
     records::append_fields(tx, "duty-overdue", now, fields)?;
     let notice = Notice {
         agreement,

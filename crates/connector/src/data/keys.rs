@@ -122,7 +122,11 @@ pub fn agreement_key(
 }
 
 /// Makes the key of an agreement's copies.
-pub fn make_agreement_key(tx: &Tx<'_>, kek: &FileKek, agreement: &AgreementId) -> Result<AgreementKey, Error> {
+pub fn make_agreement_key(
+    tx: &Tx<'_>,
+    kek: &FileKek,
+    agreement: &AgreementId,
+) -> Result<AgreementKey, Error> {
     let key = AgreementKey::generate(agreement.clone()).map_err(data_error)?;
     put(tx, agreement, &key.wrap(kek).map_err(data_error)?)?;
     if tx.get(Collection::KeyEpochs, CURRENT)?.is_none() {

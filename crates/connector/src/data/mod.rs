@@ -224,8 +224,12 @@ pub async fn progress(node: &Arc<Node>, process: &TransferProcess) -> Result<Pro
     let manifest = node
         .store
         .read(move |store| match role {
-            Role::Provider => Ok::<_, Error>((provider::pinned(store, &pid)?.map(|p| p.manifest().clone()), Vec::new())),
-            Role::Consumer => Ok((holdings::manifest(store, &agreement)?, holdings::objects(store, &agreement)?)),
+            Role::Provider => {
+                Ok::<_, Error>((provider::pinned(store, &pid)?.map(|p| p.manifest().clone()), Vec::new()))
+            }
+            Role::Consumer => {
+                Ok((holdings::manifest(store, &agreement)?, holdings::objects(store, &agreement)?))
+            }
         })
         .await?;
     let (Some(manifest), objects) = manifest else { return Ok(Progress::default()) };

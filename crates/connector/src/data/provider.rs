@@ -30,8 +30,8 @@ use crate::driver::{records, transfers};
 use crate::error::Error;
 use crate::grpc::{VERDICT_EXPIRED, peer, refuse};
 use crate::node::Node;
-use crate::telemetry::metrics;
 use crate::policies::facts_about;
+use crate::telemetry::metrics;
 use crate::{catalogue, grpc};
 
 control_plane::refusal_codes! {
@@ -119,7 +119,9 @@ fn pin(tx: &Tx<'_>, pid: &str, publication: &Publication) -> Result<(), Error> {
 pub fn pinned(store: &Snapshot<'_>, pid: &str) -> Result<Option<Publication>, Error> {
     let Some(row) = store.get(Collection::Manifests, &transfer_key(pid))? else { return Ok(None) };
     let digest = String::from_utf8_lossy(&row.value).into_owned();
-    let Some(row) = store.get(Collection::Manifests, &format!("publication {digest}"))? else { return Ok(None) };
+    let Some(row) = store.get(Collection::Manifests, &format!("publication {digest}"))? else {
+        return Ok(None);
+    };
     let json = std::str::from_utf8(&row.value).map_err(|error| Error::damaged(&digest, error))?;
     Ok(Some(Publication::from_json(json).map_err(|refusal| Error::damaged(&digest, refusal))?))
 }
@@ -172,7 +174,8 @@ async fn started(
         .store
         .read(move |store| Ok::<_, Error>((records::agreement(store, &agreement)?, pinned(store, &key)?)))
         .await?;
-    let held = records::found(held, &control_plane::transfer::UNKNOWN_AGREEMENT, process.agreement_id().as_str())?;
+    let held =
+        records::found(held, &control_plane::transfer::UNKNOWN_AGREEMENT, process.agreement_id().as_str())?;
     process.require_flow(&held)?;
     let publication = records::found(publication, &NOT_PUBLISHED, process.dataset().as_str())?;
     Ok((process, held, publication))
@@ -197,7 +200,8 @@ impl Pull {
         asked: Streaming<data::PullRequest>,
     ) -> Result<Self, Error> {
         let process = transfers::get(node, &open.provider_pid).await;
-        let process = process.map_err(|_| Refusal::new(&UNKNOWN_PROCESS, format!("`{}`", open.provider_pid)))?;
+        let process =
+            process.map_err(|_| Refusal::new(&UNKNOWN_PROCESS, format!("`{}`", open.provider_pid)))?;
         let of = FlowOf {
             transfer: Some(open.provider_pid.clone()),
             agreement: process.agreement_id().clone(),
@@ -211,7 +215,11 @@ impl Pull {
         let subject = AccessSubject {
             agreement: agreement.id().clone(),
             participant: peer.id().clone(),
-            transfer: process.pids().provider().cloned().ok_or_else(|| Error::ours("a transfer without its pid"))?,
+            transfer: process
+                .pids()
+                .provider()
+                .cloned()
+                .ok_or_else(|| Error::ours("a transfer without its pid"))?,
             dataset: agreement.target().clone(),
         };
         let policy = node.policies.compiled(agreement.text())?;

@@ -133,7 +133,8 @@ async fn work(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
             },
         };
         drop(place);
-        let passes = matches!(refusal.code.fault, Fault::Unavailable | Fault::Ours | Fault::Limit | Fault::Identity);
+        let passes =
+            matches!(refusal.code.fault, Fault::Unavailable | Fault::Ours | Fault::Limit | Fault::Identity);
         tracing::warn!(transfer = pid, code = refusal.code.code, detail = %refusal.detail, again = passes, "pull interrupted");
         if !passes {
             end(node, pid, &refusal).await?;
@@ -188,7 +189,8 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
     }
     let key = holdings::prepare(node, held, manifest.clone()).await?;
     for index in 0..u32::try_from(manifest.objects().len()).map_err(Error::ours)? {
-        let object = One { node, process, provider_pid: &provider_pid, manifest: &manifest, index, key: &key };
+        let object =
+            One { node, process, provider_pid: &provider_pid, manifest: &manifest, index, key: &key };
         object.pull(&mut client).await.map_err(|error| match error {
             Interrupted::Told(status) => broken(node, &link, &status),
             Interrupted::Ours(error) => error,
@@ -260,7 +262,9 @@ impl One<'_> {
         self.send(&answers.asked, Ask::Receipt(receipt)).await?;
         match answers.told.message().await.map_err(Interrupted::Told)?.and_then(|message| message.step) {
             Some(Told::ReceiptAccepted(_)) => Ok(()),
-            Some(Told::Chunk(_)) | None => Err(Interrupted::Told(Status::unavailable("the receipt was not answered"))),
+            Some(Told::Chunk(_)) | None => {
+                Err(Interrupted::Told(Status::unavailable("the receipt was not answered")))
+            }
         }
     }
 
@@ -295,7 +299,10 @@ impl One<'_> {
 
     async fn send(&self, asked: &mpsc::Sender<data::PullRequest>, step: Ask) -> Result<(), Interrupted> {
         let request = data::PullRequest { step: Some(step) };
-        asked.send(request).await.map_err(|_| Interrupted::Told(Status::unavailable("the stream ended early")))
+        asked
+            .send(request)
+            .await
+            .map_err(|_| Interrupted::Told(Status::unavailable("the stream ended early")))
     }
 }
 

@@ -13,8 +13,8 @@ use policy::{Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
-use super::holdings::{self, Holding};
 use super::duties;
+use super::holdings::{self, Holding};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -59,7 +59,8 @@ impl SessionPort {
 
     async fn open_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
         let now = self.node.clock.trusted_now()?;
-        let (node, request, session) = (self.node.clone(), question.request().clone(), question.session().clone());
+        let (node, request, session) =
+            (self.node.clone(), question.request().clone(), question.session().clone());
         let opened = self.node.store.write(move |tx| {
             let asked = asked(&node, tx, &request.agreement)?;
             match decide(&node, &asked, &request, now) {
@@ -182,7 +183,8 @@ fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> F
         facts = facts.purpose(purpose);
     }
     if let Some(recipient) = &request.recipient {
-        facts = facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
+        facts =
+            facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
     }
     facts
 }
@@ -220,7 +222,12 @@ fn account(
     records::append_fields(tx, "use-opened", now, fields)
 }
 
-fn record_refusal(tx: &Tx<'_>, request: &UseRequest, refusal: &Refusal, now: UnixMillis) -> Result<(), Error> {
+fn record_refusal(
+    tx: &Tx<'_>,
+    request: &UseRequest,
+    refusal: &Refusal,
+    now: UnixMillis,
+) -> Result<(), Error> {
     let mut fields = request_fields(request);
     fields.push(("code", refusal.code.code.to_owned()));
     records::append_fields(tx, "use-refused", now, fields)

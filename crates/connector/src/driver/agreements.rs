@@ -56,7 +56,13 @@ pub async fn change(
                 return Ok((held, Vec::new()));
             }
             let peer = next.signed.agreement().party(role.other()).clone();
-            let notice = Notice { agreement: id, what: what(change), reason: reason.clone(), at: now, fields: [].into() };
+            let notice = Notice {
+                agreement: id,
+                what: what(change),
+                reason: reason.clone(),
+                at: now,
+                fields: [].into(),
+            };
             notices::push(&worker, tx, &peer, &notice)?;
             let ended = store_change(&worker, tx, &next, &notice, role)?;
             Ok::<_, Error>((next, ended))

@@ -7,9 +7,8 @@ use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
 use control_plane::negotiation::{
-    Command, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State, StateName, Step,
-    TERMS_ALTERED,
-    UNKNOWN_PROCESS, Undelivered, WaitsFor,
+    Command, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State, StateName,
+    Step, TERMS_ALTERED, UNKNOWN_PROCESS, Undelivered, WaitsFor,
 };
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
@@ -121,8 +120,7 @@ pub async fn decide(node: &Arc<Node>, pid: &str, decision: ByHand) -> Result<Neg
     let pid = pid.to_owned();
     node.store
         .write(move |tx| {
-            let negotiation =
-                records::found(records::negotiation(tx, &pid)?, &UNKNOWN_NEGOTIATION, &pid)?;
+            let negotiation = records::found(records::negotiation(tx, &pid)?, &UNKNOWN_NEGOTIATION, &pid)?;
             let command = match decision {
                 ByHand::Counter(offer) => Command::Counter(offer),
                 ByHand::Terminate(reason) => {
@@ -184,7 +182,10 @@ pub async fn undelivered(
         .write(move |tx| {
             if let Some(negotiation) = records::negotiation(tx, &pid)? {
                 let message_id = MessageId::parse(&entry_id)?;
-                driver.apply(tx, negotiation.undelivered(&message_id, &why, fresh::message_id()?, driver.now))?;
+                driver.apply(
+                    tx,
+                    negotiation.undelivered(&message_id, &why, fresh::message_id()?, driver.now),
+                )?;
             }
             tx.outbox_done(&entry_id)?;
             Ok(())
@@ -211,7 +212,10 @@ impl Driver {
         let offer = match message {
             Message::Request(request) => Some(&request.offer),
             Message::Offer(offer) => Some(&offer.offer),
-            Message::Agreement(_) | Message::Verification(_) | Message::Event(_) | Message::Termination(_) => None,
+            Message::Agreement(_)
+            | Message::Verification(_)
+            | Message::Event(_)
+            | Message::Termination(_) => None,
         };
         match offer {
             Some(offer) => Self::new(node, offer, Some(peer.statement().clone())),
@@ -231,7 +235,13 @@ impl Driver {
         Ok(Self { node: node.clone(), terms, statement: None, now: node.now() })
     }
 
-    fn receive(&self, tx: &Tx<'_>, peer: &ParticipantId, role: Role, message: &Message) -> Result<Answer, Error> {
+    fn receive(
+        &self,
+        tx: &Tx<'_>,
+        peer: &ParticipantId,
+        role: Role,
+        message: &Message,
+    ) -> Result<Answer, Error> {
         let (ours, theirs) = match role {
             Role::Provider => (
                 message.provider_pid().map(ProviderPid::as_str),
@@ -290,13 +300,13 @@ impl Driver {
         let (jws, agreement) = match message {
             Message::Agreement(message) => (&message.assigner_signature, &message.agreement),
             Message::Verification(message) => match negotiation.state() {
-                State::Agreed { part, .. } => {
-                    (&message.assignee_signature, part.agreement())
-                }
+                State::Agreed { part, .. } => (&message.assignee_signature, part.agreement()),
                 // The machine answers a repeat, and refuses the message in any other state, without looking at it.
                 _ => return Ok(None),
             },
-            Message::Request(_) | Message::Offer(_) | Message::Event(_) | Message::Termination(_) => return Ok(None),
+            Message::Request(_) | Message::Offer(_) | Message::Event(_) | Message::Termination(_) => {
+                return Ok(None);
+            }
         };
         jws::verify(jws, Typ::Agreement, &self.node.certificates, self.now)?;
         Ok(Some(PartySignature::verified(jws, agreement)?))
@@ -308,7 +318,8 @@ impl Driver {
             let Some(decision) = step.decision() else { return Ok(step) };
             let Some(command) = self.rule(&step.next, decision)? else { return Ok(step) };
             let message_id = fresh::message_id()?;
-            step = step.then(|negotiation| negotiation.command(command, message_id, &self.terms, self.now))?;
+            step =
+                step.then(|negotiation| negotiation.command(command, message_id, &self.terms, self.now))?;
         }
         Ok(step)
     }
@@ -330,11 +341,15 @@ impl Driver {
                 Acceptance::Automatic => Some(self.agree_or_terminate(negotiation, table)),
             },
             // The consumer accepted what we ourselves put on the table.
-            (Decision::Acceptance, State::Accepted(table)) => Some(self.agree_or_terminate(negotiation, table)),
+            (Decision::Acceptance, State::Accepted(table)) => {
+                Some(self.agree_or_terminate(negotiation, table))
+            }
             (Decision::Verification, _) => Some(Command::Finalize),
             // A counter-offer is a person's decision, unless it is just what was published.
             (Decision::Offer { terms_altered: true }, _) => None,
-            (Decision::Offer { terms_altered: false }, _) => Some(Command::Accept { accepts_altered_terms: false }),
+            (Decision::Offer { terms_altered: false }, _) => {
+                Some(Command::Accept { accepts_altered_terms: false })
+            }
             (Decision::Agreement, State::Agreed { part, .. }) => Some(match self.verify(negotiation, part) {
                 Ok(command) => command,
                 Err(error) => Command::Terminate(Cause::of_refusal(&error.into_refusal())),
@@ -362,7 +377,8 @@ impl Driver {
     fn published_offer(&self, offer: &Offer) -> Result<Offer, Error> {
         let published = self.node.catalogue.offers(offer.target(), self.now)?;
         let same = published.into_iter().find(|(id, _)| id == offer.id().as_str());
-        let (_, text) = records::found(same, &control_plane::negotiation::UNKNOWN_OFFER, offer.id().as_str())?;
+        let (_, text) =
+            records::found(same, &control_plane::negotiation::UNKNOWN_OFFER, offer.id().as_str())?;
         Ok(Offer::parse(&text)?)
     }
 
@@ -378,7 +394,12 @@ impl Driver {
     }
 
     /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
-    fn agree(&self, negotiation: &Negotiation, table: &Table, accepts_altered_terms: bool) -> Result<Command, Error> {
+    fn agree(
+        &self,
+        negotiation: &Negotiation,
+        table: &Table,
+        accepts_altered_terms: bool,
+    ) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require(&policy)?;
         let facts = match &self.statement {

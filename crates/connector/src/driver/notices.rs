@@ -219,7 +219,9 @@ mod tests {
             r#"{"agreement":"urn:uuid:1","at":"1970-01-01T00:00:00.000Z","fields":{"digest":"sha-256:x"},"reason":"deadline","version":1,"what":"deleted"}"#
         );
         assert_eq!(Notice::read(text.as_bytes()), Ok(notice));
-        for bad in ["", "{}", &text.replace("\"version\":1", "\"version\":2"), &text.replace("reason", "season")] {
+        for bad in
+            ["", "{}", &text.replace("\"version\":1", "\"version\":2"), &text.replace("reason", "season")]
+        {
             assert_eq!(Notice::read(bad.as_bytes()).unwrap_err().code, &MALFORMED, "{bad}");
         }
     }

@@ -153,7 +153,8 @@ async fn acknowledged(node: &Arc<Node>, entry: OutboxEntry, delivered: Delivered
     match delivered {
         Delivered::Plain => done(node, entry.id).await,
         Delivered::Process { provider_pid, consumer_pid } => {
-            let pids = ProviderPid::parse(&provider_pid).and_then(|p| Ok((p, ConsumerPid::parse(&consumer_pid)?)));
+            let pids =
+                ProviderPid::parse(&provider_pid).and_then(|p| Ok((p, ConsumerPid::parse(&consumer_pid)?)));
             match pids {
                 Ok((provider, consumer)) if entry.kind == negotiations::OUTBOX_KIND => {
                     negotiations::acknowledged(node, entry.id, entry.lane, provider, consumer).await
@@ -161,7 +162,9 @@ async fn acknowledged(node: &Arc<Node>, entry: OutboxEntry, delivered: Delivered
                 Ok((provider, consumer)) => {
                     transfers::acknowledged(node, entry.id, entry.lane, provider, consumer).await
                 }
-                Err(refusal) => undelivered(node, entry, Undelivered::Refused(Cause::of_refusal(&refusal))).await,
+                Err(refusal) => {
+                    undelivered(node, entry, Undelivered::Refused(Cause::of_refusal(&refusal))).await
+                }
             }
         }
     }
@@ -272,7 +275,8 @@ async fn call(
         return Ok(negotiation_call(channel, &message, receiver).await);
     }
     if entry.kind == transfers::OUTBOX_KIND {
-        let message = durable::decode_transfer_message(&entry.body).map_err(|error| damaged(error.to_string()))?;
+        let message =
+            durable::decode_transfer_message(&entry.body).map_err(|error| damaged(error.to_string()))?;
         let process = transfers::get(node, &entry.lane).await?;
         return Ok(transfer_call(channel, &message, process.role().other()).await);
     }

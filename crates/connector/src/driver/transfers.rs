@@ -67,10 +67,8 @@ pub async fn receive(
 ) -> Result<Answer, Error> {
     let now = node.now();
     let (driver, statement, peer) = (node.clone(), peer.statement().clone(), peer.id().clone());
-    let stored = node
-        .store
-        .write(move |tx| receive_in(&driver, tx, &peer, &statement, role, &message, now))
-        .await?;
+    let stored =
+        node.store.write(move |tx| receive_in(&driver, tx, &peer, &statement, role, &message, now)).await?;
     crash_point("message-received");
     Ok(Answer::of(&settle(node, stored)))
 }
@@ -317,8 +315,8 @@ fn apply(tx: &Tx<'_>, step: Step, now: UnixMillis) -> Result<Stored, Error> {
 }
 
 fn push(tx: &Tx<'_>, process: &TransferProcess, message: &Message, now: UnixMillis) -> Result<(), Error> {
-    let body =
-        durable::encode_transfer_message(message).map_err(|cause| Error::damaged(message.id().as_str(), cause))?;
+    let body = durable::encode_transfer_message(message)
+        .map_err(|cause| Error::damaged(message.id().as_str(), cause))?;
     tx.outbox_push(&OutboxItem {
         id: message.id().as_str(),
         lane: process.pids().ours(),

@@ -31,7 +31,8 @@ impl VersionService for Versions {
         &self,
         _request: Request<dsp::GetVersionsRequest>,
     ) -> Result<Response<dsp::VersionResponse>, Status> {
-        let version = dsp::ProtocolVersion { version: PROTOCOL_VERSION.to_owned(), binding: "GRPC".to_owned() };
+        let version =
+            dsp::ProtocolVersion { version: PROTOCOL_VERSION.to_owned(), binding: "GRPC".to_owned() };
         Ok(Response::new(dsp::VersionResponse { protocol_versions: vec![version] }))
     }
 }
@@ -45,7 +46,8 @@ impl As {
         M: TryInto<negotiation::Message, Error = Refusal>,
     {
         let peer = peer(&self.0, &request)?;
-        let message: negotiation::Message = request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
+        let message: negotiation::Message =
+            request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
         let (id, kind) = (message.id().clone(), message.kind());
         // The same id stands in the log of the connector that sent it.
         let span = RequestId::carried_or_fresh(Some(id.as_str())).span("negotiation");
@@ -78,7 +80,8 @@ impl As {
         M: TryInto<transfer::Message, Error = Refusal>,
     {
         let peer = peer(&self.0, &request)?;
-        let message: transfer::Message = request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
+        let message: transfer::Message =
+            request.into_inner().try_into().map_err(|error: Refusal| refuse(error))?;
         let (id, kind) = (message.id().clone(), message.kind());
         let span = RequestId::carried_or_fresh(Some(id.as_str())).span("transfer");
         let answered = async {

@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::node::Node;
-use crate::telemetry::metrics;
 use crate::peers;
+use crate::telemetry::metrics;
 use crate::transport::Connection;
 
 /// Serves the exchange of identities.
@@ -18,7 +18,10 @@ pub struct Exchange(pub Arc<Node>);
 
 #[tonic::async_trait]
 impl IdentityService for Exchange {
-    async fn exchange(&self, request: Request<ExchangeRequest>) -> Result<Response<ExchangeResponse>, Status> {
+    async fn exchange(
+        &self,
+        request: Request<ExchangeRequest>,
+    ) -> Result<Response<ExchangeResponse>, Status> {
         let node = &self.0;
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let connection = connection.ok_or_else(|| Status::internal("no connection"))?;

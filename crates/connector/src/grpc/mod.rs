@@ -6,8 +6,8 @@ pub mod notice;
 
 use std::sync::Arc;
 
-use control_plane::Refusal;
 use ::identity::VerifiedParticipant;
+use control_plane::Refusal;
 use proto::status::{Audience, to_status};
 use tonic::{Request, Status};
 

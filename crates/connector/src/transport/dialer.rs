@@ -156,7 +156,8 @@ impl Links {
 
     /// Closes every connection that we dialled to `participant`.
     pub async fn close_of(&self, participant: &ParticipantId) {
-        let of_peer = |(key, slot): (&(ParticipantId, usize), &Slot)| (key.0 == *participant).then(|| slot.clone());
+        let of_peer =
+            |(key, slot): (&(ParticipantId, usize), &Slot)| (key.0 == *participant).then(|| slot.clone());
         let slots: Vec<Slot> = self.slots().iter().filter_map(of_peer).collect();
         for slot in slots {
             if let Some(link) = slot.lock().await.link.take() {
@@ -255,9 +256,11 @@ pub async fn channel(stream: PeerStream<DialledStream>, purpose: Purpose) -> Res
     let once = Mutex::new(Some(stream));
     let connector = tower::service_fn(move |_| {
         let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
-        std::future::ready(stream.map(TokioIo::new).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotConnected, "this connection has ended")
-        }))
+        std::future::ready(
+            stream
+                .map(TokioIo::new)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "this connection has ended")),
+        )
     });
     endpoint.connect_with_connector(connector).await.map_err(Error::ours)
 }

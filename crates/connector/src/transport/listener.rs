@@ -76,7 +76,8 @@ pub fn accept(
                 continue;
             }
             let acceptor = TlsAcceptor::from(config());
-            let (accepted, connections, on_refused) = (accepted.clone(), connections.clone(), on_refused.clone());
+            let (accepted, connections, on_refused) =
+                (accepted.clone(), connections.clone(), on_refused.clone());
             tokio::spawn(async move {
                 match handshake(acceptor, socket, remote, &connections, limits.handshake).await {
                     Ok(stream) => drop(accepted.send(Ok(stream)).await),

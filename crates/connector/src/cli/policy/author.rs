@@ -48,14 +48,22 @@ struct Row {
 }
 
 pub(super) fn templates(shelf: &Shelf) -> Result<(), Failure> {
-    let rows: Vec<Row> = template::all().iter().map(|template| row(shelf, template)).collect::<Result<_, _>>()?;
+    let rows: Vec<Row> =
+        template::all().iter().map(|template| row(shelf, template)).collect::<Result<_, _>>()?;
     shelf.output.list(
         &rows,
         ["name", "IDS class", "what it says", "asks for", "enforcement", "held here"],
         |row| {
             let class = row.class.map(|class| class.to_string()).unwrap_or_default();
             let held = if row.held { "yes" } else { "no" };
-            [row.name.into(), class, row.label.into(), row.parameters.join(" "), row.enforcement.into(), held.into()]
+            [
+                row.name.into(),
+                class,
+                row.label.into(),
+                row.parameters.join(" "),
+                row.enforcement.into(),
+                held.into(),
+            ]
         },
         "",
     )
@@ -74,9 +82,18 @@ fn row(shelf: &Shelf, template: &'static Template) -> Result<Row, Failure> {
 }
 
 /// The policy that a template makes of its own examples.
-pub(crate) fn example(template: &Template, profiles: &policy::Profiles) -> Result<Policy, policy::refusal::Refusal> {
+pub(crate) fn example(
+    template: &Template,
+    profiles: &policy::Profiles,
+) -> Result<Policy, policy::refusal::Refusal> {
     let parts = [(template, template.examples())];
-    template::offer("https://a.example/offers/1", "https://a.example/id", "https://a.example/data/1", &parts, profiles)
+    template::offer(
+        "https://a.example/offers/1",
+        "https://a.example/id",
+        "https://a.example/data/1",
+        &parts,
+        profiles,
+    )
 }
 
 /// How the weakest clause is held.
@@ -100,7 +117,10 @@ pub(super) fn new(shelf: &Shelf, args: &NewArgs) -> Result<(), Failure> {
     let Some(out) = &args.out else { return shelf.output.line(&text) };
     let written = std::fs::File::create_new(out).and_then(|mut file| writeln!(file, "{text}"));
     written.map_err(|error| {
-        Failure::usage(format!("cannot write `{}`: {error}", out.display()), "choose a new name in a folder that exists")
+        Failure::usage(
+            format!("cannot write `{}`: {error}", out.display()),
+            "choose a new name in a folder that exists",
+        )
     })?;
     let clauses = crate::admin::agreements::clauses(&policy, shelf.lang());
     shelf.output.show(&clauses, |clauses| {
@@ -116,12 +136,17 @@ fn compose(
     let mut names = args.templates.clone();
     if names.is_empty() {
         let Some(terminal) = asking.as_mut() else {
-            return Err(Failure::usage("no template is named", "give --template; `fairlead policy templates` lists them"));
+            return Err(Failure::usage(
+                "no template is named",
+                "give --template; `fairlead policy templates` lists them",
+            ));
         };
-        let answer = terminal.ask("templates, separated by commas (see `fairlead policy templates`)", "purpose")?;
+        let answer =
+            terminal.ask("templates, separated by commas (see `fairlead policy templates`)", "purpose")?;
         names = answer.split(',').map(|name| name.trim().to_owned()).collect();
     }
-    let chosen: Vec<&'static Template> = names.iter().map(|name| template::named(name)).collect::<Result<_, _>>()?;
+    let chosen: Vec<&'static Template> =
+        names.iter().map(|name| template::named(name)).collect::<Result<_, _>>()?;
     let mut given = given(&args.values, &chosen)?;
     let mut parts = Vec::new();
     for template in chosen {
@@ -138,11 +163,14 @@ fn compose(
         }
         parts.push((template, values));
     }
-    let mut needed = |flag: &str, value: &Option<String>, question: &str, example: &str| match (value, asking.as_mut()) {
-        (Some(value), _) => Ok(value.clone()),
-        (None, Some(terminal)) => terminal.ask(question, example),
-        (None, None) => Err(Failure::usage(format!("{flag} is missing"), format!("give {flag}, e.g. {example}"))),
-    };
+    let mut needed =
+        |flag: &str, value: &Option<String>, question: &str, example: &str| match (value, asking.as_mut()) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(terminal)) => terminal.ask(question, example),
+            (None, None) => {
+                Err(Failure::usage(format!("{flag} is missing"), format!("give {flag}, e.g. {example}")))
+            }
+        };
     let assigner = needed("--assigner", &args.assigner, "who offers", "https://hku.example/id")?;
     let target = needed("--target", &args.target, "which dataset", "https://hku.example/data/weather")?;
     let uid = args.uid.clone().unwrap_or_else(|| format!("{target}#offer"));
@@ -161,7 +189,9 @@ fn given(values: &[String], chosen: &[&Template]) -> Result<BTreeMap<String, Str
             template.parameters.iter().any(|parameter| parameter.name == name)
         });
         if !asked {
-            return Err(policy::refusal::Refusal::new(&template::UNKNOWN_PARAMETER, format!("`{name}`")).into());
+            return Err(
+                policy::refusal::Refusal::new(&template::UNKNOWN_PARAMETER, format!("`{name}`")).into()
+            );
         }
         if given.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(Failure::usage(format!("--set {name} is given twice"), "give it once"));
@@ -185,7 +215,9 @@ impl<R: BufRead, W: Write> Terminal<R, W> {
 
     fn ask(&mut self, question: &str, example: &str) -> Result<String, Failure> {
         loop {
-            write!(self.questions, "{question} (e.g. {example}): ").and_then(|()| self.questions.flush()).map_err(Failure::ours)?;
+            write!(self.questions, "{question} (e.g. {example}): ")
+                .and_then(|()| self.questions.flush())
+                .map_err(Failure::ours)?;
             let mut answer = String::new();
             if self.answers.read_line(&mut answer).map_err(Failure::ours)? == 0 {
                 return Err(Failure::usage("the answers ended", "answer every question, or give the flags"));
@@ -203,29 +235,48 @@ mod tests {
     use crate::cli::{Language, Output};
 
     fn shelf() -> Shelf {
-        Shelf { profiles: policy::Profiles::shipped(), output: Output { json: false, language: Language::En } }
+        Shelf {
+            profiles: policy::Profiles::shipped(),
+            output: Output { json: false, language: Language::En },
+        }
     }
 
     fn args(templates: &[&str], values: &[&str]) -> NewArgs {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        NewArgs { templates: owned(templates), values: owned(values), assigner: None, target: None, uid: None, out: None }
+        NewArgs {
+            templates: owned(templates),
+            values: owned(values),
+            assigner: None,
+            target: None,
+            uid: None,
+            out: None,
+        }
     }
 
     fn asked(args: &NewArgs, answers: &str) -> (Result<Policy, Failure>, String) {
         let mut questions = Vec::new();
-        let mut terminal = Terminal { answers: answers.as_bytes(), questions: &mut questions, lang: Lang::ZhHant };
+        let mut terminal =
+            Terminal { answers: answers.as_bytes(), questions: &mut questions, lang: Lang::ZhHant };
         let policy = compose(&shelf(), args, Some(&mut terminal));
         (policy, String::from_utf8(questions).unwrap())
     }
 
     #[test]
     fn a_terminal_is_asked_only_for_what_is_not_given() {
-        let (policy, questions) =
-            asked(&args(&["purpose", "count"], &["count=3"]), "\nScientificResearch\nhttps://a.example/id\nhttps://a.example/d\n");
+        let (policy, questions) = asked(
+            &args(&["purpose", "count"], &["count=3"]),
+            "\nScientificResearch\nhttps://a.example/id\nhttps://a.example/d\n",
+        );
         let policy = policy.unwrap();
         assert!(questions.contains("用途") && !questions.contains("使用次數"), "{questions}");
-        assert_eq!((policy.assigner(), policy.target()), (Some("https://a.example/id"), Some("https://a.example/d")));
-        let answered_all = asked(&args(&[], &[]), "purpose,count\nScientificResearch\n3\nhttps://a.example/id\nhttps://a.example/d\n");
+        assert_eq!(
+            (policy.assigner(), policy.target()),
+            (Some("https://a.example/id"), Some("https://a.example/d"))
+        );
+        let answered_all = asked(
+            &args(&[], &[]),
+            "purpose,count\nScientificResearch\n3\nhttps://a.example/id\nhttps://a.example/d\n",
+        );
         assert!(answered_all.0.unwrap().terms_equal(&policy));
     }
 

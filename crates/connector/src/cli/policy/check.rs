@@ -63,7 +63,8 @@ impl Finding {
         if !self.expected.is_empty() {
             text.push_str(&format!("\n  wants {}", self.expected));
         }
-        let fix = self.suggestion.as_ref().map_or_else(|| self.next.to_owned(), |with| format!("write `{with}`"));
+        let fix =
+            self.suggestion.as_ref().map_or_else(|| self.next.to_owned(), |with| format!("write `{with}`"));
         text.push_str(&format!("\n  fix   {fix}"));
         text
     }

@@ -69,7 +69,10 @@ pub(super) fn compare(shelf: &Shelf, a: &Path, b: &Path) -> Result<(), Failure> 
         crate::cli::output::facts(&[
             ("A and B", format!("{} ({})", compared.conflict, compared.conflict_reason)),
             ("A at least as strict as B", format!("{} ({})", compared.refines, compared.refines_reason)),
-            ("B at least as strict as A", format!("{} ({})", compared.refined_by, compared.refined_by_reason)),
+            (
+                "B at least as strict as A",
+                format!("{} ({})", compared.refined_by, compared.refined_by_reason),
+            ),
             ("equivalent", compared.equivalent.into()),
             ("shown by", compared.witness.clone().unwrap_or_default()),
         ])
@@ -122,7 +125,8 @@ pub(super) fn diff(shelf: &Shelf, old: &Path, new: &Path) -> Result<(), Failure>
     };
     shelf.output.show(&changed, |changed| {
         let mut text = Vec::new();
-        let mut list = |title: &str, lines: &[String]| text.extend(lines.iter().map(|line| format!("{title}: {line}")));
+        let mut list =
+            |title: &str, lines: &[String]| text.extend(lines.iter().map(|line| format!("{title}: {line}")));
         list("- clause", &changed.clauses_removed);
         list("+ clause", &changed.clauses_added);
         list("now also permits", &changed.also_permits);

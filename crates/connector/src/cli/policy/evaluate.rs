@@ -46,17 +46,21 @@ enum Form {
 }
 
 pub(super) fn run(shelf: &Shelf, args: &EvaluateArgs) -> Result<(), Failure> {
-    let [policy, request, world] = [&args.policy, &args.request, &args.world].map(|file| read_text(file, MAX_POLICY_BYTES));
+    let [policy, request, world] =
+        [&args.policy, &args.request, &args.world].map(|file| read_text(file, MAX_POLICY_BYTES));
     let semantics = match args.semantics {
         Reading::Draft => Semantics::Draft,
         Reading::Force => Semantics::Force,
     };
     let report = report::evaluate(&policy?, &request?, &world?, semantics, &shelf.profiles)
         .map_err(|problems| not_understood("policy, request or world", &problems))?;
-    shelf.output.line(match args.report {
-        Form::Json => report.to_json(),
-        Form::Turtle => report.to_turtle(),
-    }.trim_end())
+    shelf.output.line(
+        match args.report {
+            Form::Json => report.to_json(),
+            Form::Turtle => report.to_turtle(),
+        }
+        .trim_end(),
+    )
 }
 
 /// The request and what is known.
@@ -99,7 +103,10 @@ fn facts(shelf: &Shelf, args: &ExplainArgs) -> Result<Facts, Failure> {
         let (now, mut facts) = report::world(&read_text(file, MAX_POLICY_BYTES)?, &shelf.profiles)
             .map_err(|problems| not_understood(&file.display().to_string(), &problems))?;
         if now.is_none() {
-            return Err(Failure::usage(format!("`{}` does not tell the time", file.display()), "add `now`, RFC 3339 with zone"));
+            return Err(Failure::usage(
+                format!("`{}` does not tell the time", file.display()),
+                "add `now`, RFC 3339 with zone",
+            ));
         }
         if let Some(uses) = args.uses {
             facts = facts.uses_spent(uses);
@@ -131,7 +138,8 @@ fn facts(shelf: &Shelf, args: &ExplainArgs) -> Result<Facts, Failure> {
 pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> {
     let policy = shelf.load(&args.file)?.as_if_agreed();
     let facts = facts(shelf, args)?;
-    let action = crate::admin::holdings::expand_action(&args.action).map_err(|error| Failure::from(error.into_refusal()))?;
+    let action = crate::admin::holdings::expand_action(&args.action)
+        .map_err(|error| Failure::from(error.into_refusal()))?;
     let assignee = args.assignee.as_deref().or(policy.assignee()).unwrap_or_default();
     let target = policy.target().unwrap_or_default();
     let request = Request { action: &action, target, assignee, stage: Stage::Use };
@@ -150,6 +158,7 @@ pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> 
 }
 
 fn instant(flag: &str, text: &str) -> Result<UnixMillis, Failure> {
-    UnixMillis::parse_rfc3339(text)
-        .ok_or_else(|| Failure::usage(format!("{flag} `{text}` is no instant"), "write e.g. 2026-11-24T08:00:00Z"))
+    UnixMillis::parse_rfc3339(text).ok_or_else(|| {
+        Failure::usage(format!("{flag} `{text}` is no instant"), "write e.g. 2026-11-24T08:00:00Z")
+    })
 }

@@ -36,8 +36,10 @@ pub struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Write an offer from one or several templates; on a terminal, asks for what is not given
-    #[command(after_help = "Example: fairlead policy new --template purpose --template count --set purpose=ScientificResearch \
-        --set count=100 --assigner https://hku.example/id --target https://hku.example/data/weather --out offer.json")]
+    #[command(
+        after_help = "Example: fairlead policy new --template purpose --template count --set purpose=ScientificResearch \
+        --set count=100 --assigner https://hku.example/id --target https://hku.example/data/weather --out offer.json"
+    )]
     New(author::NewArgs),
     /// List the templates: the 25 IDS policy classes and the common research cases
     Templates,
@@ -51,11 +53,15 @@ enum PolicyCommand {
         file: PathBuf,
     },
     /// Decide a request against a policy and say why
-    #[command(after_help = "Example: fairlead policy explain agreement.json --action read --purpose dpv:AcademicResearch \
-        --jurisdiction HK --uses 2")]
+    #[command(
+        after_help = "Example: fairlead policy explain agreement.json --action read --purpose dpv:AcademicResearch \
+        --jurisdiction HK --uses 2"
+    )]
     Explain(evaluate::ExplainArgs),
     /// Report in the FORCE vocabulary how a request stands to a policy in a state of the world
-    #[command(after_help = "Example: fairlead policy evaluate --policy p.ttl --request r.ttl --world w.ttl --report turtle")]
+    #[command(
+        after_help = "Example: fairlead policy evaluate --policy p.ttl --request r.ttl --world w.ttl --report turtle"
+    )]
     Evaluate(evaluate::EvaluateArgs),
     /// Can both be kept; is A at least as strict as B; if not, a request that shows it
     #[command(after_help = "Example: fairlead policy compare counter-offer.json offer.json --json")]
@@ -74,10 +80,14 @@ enum PolicyCommand {
         new: PathBuf,
     },
     /// Run a table of scenarios kept beside a policy: who, what, why, when, where, and the answer expected
-    #[command(after_help = "Example: fairlead policy test offer.scenarios.json   (for offer.json or offer.ttl)")]
+    #[command(
+        after_help = "Example: fairlead policy test offer.scenarios.json   (for offer.json or offer.ttl)"
+    )]
     Test(scenarios::TestArgs),
     /// Replay a log of past requests against a changed policy; lists what would come out differently
-    #[command(after_help = "Example: fairlead policy simulate offer-1.json offer-2.json --log requests.jsonl")]
+    #[command(
+        after_help = "Example: fairlead policy simulate offer-1.json offer-2.json --log requests.jsonl"
+    )]
     Simulate(scenarios::SimulateArgs),
 }
 

@@ -43,7 +43,8 @@ fn policy_beside(table: &Path) -> Result<PathBuf, Failure> {
     let name = table.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let stem = name.split_once(".scenarios.").map(|(stem, _)| stem);
     let beside = stem.and_then(|stem| {
-        let candidates = ["json", "jsonld", "ttl"].map(|ending| table.with_file_name(format!("{stem}.{ending}")));
+        let candidates =
+            ["json", "jsonld", "ttl"].map(|ending| table.with_file_name(format!("{stem}.{ending}")));
         candidates.into_iter().find(|candidate| candidate.is_file())
     });
     beside.ok_or_else(|| {
@@ -65,11 +66,18 @@ pub(super) fn test(shelf: &Shelf, args: &TestArgs) -> Result<(), Failure> {
         |result| {
             let mark = if result.passed { "ok" } else { "FAILED" };
             let expected = result.expected.unwrap_or("-");
-            [mark.into(), result.name.clone(), result.outcome.into(), expected.into(), result.code.unwrap_or("").into()]
+            [
+                mark.into(),
+                result.name.clone(),
+                result.outcome.into(),
+                expected.into(),
+                result.code.unwrap_or("").into(),
+            ]
         },
         "",
     )?;
-    let failed: Vec<&str> = results.iter().filter(|result| !result.passed).map(|result| result.name.as_str()).collect();
+    let failed: Vec<&str> =
+        results.iter().filter(|result| !result.passed).map(|result| result.name.as_str()).collect();
     if failed.is_empty() {
         shelf.output.note(&format!("{} scenarios as expected", results.len()));
         return Ok(());
