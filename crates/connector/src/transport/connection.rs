@@ -31,7 +31,13 @@ pub struct Connection {
 impl Connection {
     /// A connection whose handshake ended; its participant is not verified yet.
     pub fn new(remote: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Arc<Self> {
-        Arc::new(Self { remote, chain, participant: ArcSwapOption::empty(), closed: CancellationToken::new(), refused: OnceLock::new() })
+        Arc::new(Self {
+            remote,
+            chain,
+            participant: ArcSwapOption::empty(),
+            closed: CancellationToken::new(),
+            refused: OnceLock::new(),
+        })
     }
 
     /// The verified participant, once identities were exchanged.
@@ -103,9 +109,10 @@ impl<S> PeerStream<S> {
 
     fn check_open(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.closing.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was closed by this connector"))
-            }
+            Poll::Ready(()) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the connection was closed by this connector",
+            )),
             Poll::Pending => Ok(()),
         }
     }
@@ -119,9 +126,8 @@ impl<S> Connected for PeerStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_open(context)?;
+impl<S: AsyncRead + Unpin> PeerStream<S> {
+    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Poll::Ready(Err(error)) = &read
             && let Some(refusal) = tls_refusal(error)
@@ -130,16 +136,43 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
         }
         read
     }
+
+    /// A write may fail before anybody has read the alert that says why: what has arrived is looked at once more.
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(written, Poll::Ready(Err(_))) {
+            // The stream is broken: bytes of an earlier answer are of no use any more.
+            let mut rest = [0; 1024];
+            drop(self.read(context, &mut ReadBuf::new(&mut rest)));
+        }
+        written
+    }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check_open(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.read(context, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check_open(context)?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let written = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,10 +185,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_open(context)?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// The other end sent its alert and closed before we wrote.
+    struct Refusing;
+
+    impl AsyncRead for Refusing {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_still_learns_of_the_alert() {
+        let connection = Connection::new("[::1]:1".parse().unwrap(), Vec::new());
+        let mut stream = PeerStream::new(Refusing, connection.clone());
+        assert_eq!(stream.write_all(b"hello").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let refusal = connection.refused().unwrap();
+        assert_eq!(refusal.code.code, "identity/peer-refused-us");
     }
 }
