@@ -12,6 +12,7 @@ use store::{Collection, Signal};
 
 use super::{MAX_WAIT_SECONDS, bad_argument, instant, next_page, page};
 use crate::driver::negotiations::{self, ByHand};
+use crate::driver::records;
 use crate::enforceable;
 use crate::error::Error;
 use crate::node::Node;
@@ -37,15 +38,20 @@ pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<
 }
 
 /// One negotiation, once it ends or needs us if a wait is asked.
-pub async fn show(node: &Arc<Node>, request: admin::ShowNegotiationRequest) -> Result<admin::Negotiation, Error> {
+pub async fn show(
+    node: &Arc<Node>,
+    request: admin::ShowNegotiationRequest,
+) -> Result<admin::Negotiation, Error> {
     settled(node, &request.id, request.wait_seconds).await.map(|negotiation| shown(&negotiation))
 }
 
 /// All negotiations, oldest first.
 pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin::NegotiationList, Error> {
     let (rows, after) = page(&request);
-    let found =
-        node.store.read(move |store| store.scan(Collection::Negotiations, "", after.as_deref(), rows)).await?;
+    let found = node
+        .store
+        .read(move |store| store.scan(Collection::Negotiations, "", after.as_deref(), rows))
+        .await?;
     let decoded = found.iter().map(|row| {
         let read = durable::decode_negotiation(&row.value);
         read.map(|negotiation| shown(&negotiation)).map_err(|cause| Error::damaged(&row.key, cause))
@@ -57,7 +63,10 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
 }
 
 /// Accepts what is on the table.
-pub async fn accept(node: &Arc<Node>, request: admin::DecideNegotiationRequest) -> Result<admin::Negotiation, Error> {
+pub async fn accept(
+    node: &Arc<Node>,
+    request: admin::DecideNegotiationRequest,
+) -> Result<admin::Negotiation, Error> {
     negotiations::decide(node, &request.id, ByHand::Accept).await.map(|negotiation| shown(&negotiation))
 }
 
@@ -67,7 +76,9 @@ pub async fn counter(
     request: admin::CounterNegotiationRequest,
 ) -> Result<admin::Negotiation, Error> {
     let offer = canonical(node, &request.offer_text)?;
-    negotiations::decide(node, &request.id, ByHand::Counter(offer)).await.map(|negotiation| shown(&negotiation))
+    negotiations::decide(node, &request.id, ByHand::Counter(offer))
+        .await
+        .map(|negotiation| shown(&negotiation))
 }
 
 /// Ends a negotiation without agreement.
@@ -99,20 +110,30 @@ fn chosen(offers: Vec<(String, String)>, request: &admin::NegotiateRequest) -> R
 
 /// A person's JSON in its canonical form.
 fn canonical(node: &Node, text: &str) -> Result<Offer, Error> {
-    let policy = policy::Policy::from_json(text, node.policies.profiles()).map_err(|problems| problems.first())?;
+    let policy =
+        policy::Policy::from_json(text, node.policies.profiles()).map_err(|problems| problems.first())?;
     Ok(Offer::parse(policy.canonical_text())?)
 }
 
 /// Waits until the negotiation ends or needs a person of ours, for at most `seconds`.
+///
+/// Any negotiation's step wakes all that wait: so a row that is the one seen last is not decoded again.
 async fn settled(node: &Arc<Node>, pid: &str, seconds: u32) -> Result<Negotiation, Error> {
     let mut changed = node.store.subscribe(Signal::Rows(Collection::Negotiations));
     let wait = Duration::from_secs(u64::from(seconds.min(MAX_WAIT_SECONDS)));
     let deadline = tokio::time::Instant::now() + wait;
+    let mut negotiation = negotiations::get(node, pid).await?;
+    let mut seen = None;
     loop {
-        let negotiation = negotiations::get(node, pid).await?;
-        let over = negotiation.state_name().is_terminal() || matches!(negotiation.waits_for(), WaitsFor::Us(_));
+        let over =
+            negotiation.state_name().is_terminal() || matches!(negotiation.waits_for(), WaitsFor::Us(_));
         if over || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
             return Ok(negotiation);
+        }
+        let key = pid.to_owned();
+        let newer = node.store.read(move |store| records::negotiation_newer_than(store, &key, seen)).await?;
+        if let Some((version, newer)) = newer {
+            (seen, negotiation) = (Some(version), newer);
         }
     }
 }
@@ -160,4 +181,3 @@ const fn decision_name(decision: Decision) -> &'static str {
         Decision::Verification => "finalize",
     }
 }
-

@@ -29,10 +29,21 @@ fn peer_pid(peer: &ParticipantId, pid: &str) -> String {
 /// The negotiation under our own name of it.
 pub fn negotiation(store: &Snapshot<'_>, pid: &str) -> Result<Option<Negotiation>, Error> {
     let row = store.get(Collection::Negotiations, pid)?;
-    row.map(|row| {
-        durable::decode_negotiation(&row.value).map_err(|cause| Error::damaged(&format!("negotiation {pid}"), cause))
-    })
-    .transpose()
+    row.map(|row| decoded(pid, &row.value)).transpose()
+}
+
+fn decoded(pid: &str, value: &[u8]) -> Result<Negotiation, Error> {
+    durable::decode_negotiation(value).map_err(|cause| Error::damaged(&format!("negotiation {pid}"), cause))
+}
+
+/// The negotiation and its row's version, unless that is still `seen`.
+pub fn negotiation_newer_than(
+    store: &Snapshot<'_>,
+    pid: &str,
+    seen: Option<u64>,
+) -> Result<Option<(u64, Negotiation)>, Error> {
+    let row = store.get(Collection::Negotiations, pid)?.filter(|row| Some(row.version) != seen);
+    row.map(|row| decoded(pid, &row.value).map(|negotiation| (row.version, negotiation))).transpose()
 }
 
 /// The negotiation that `peer` names `pid`.
@@ -66,7 +77,8 @@ pub fn put_negotiation(tx: &Tx<'_>, negotiation: &Negotiation) -> Result<(), Err
 pub fn transfer(store: &Snapshot<'_>, pid: &str) -> Result<Option<TransferProcess>, Error> {
     let row = store.get(Collection::Transfers, pid)?;
     row.map(|row| {
-        durable::decode_transfer(&row.value).map_err(|cause| Error::damaged(&format!("transfer {pid}"), cause))
+        durable::decode_transfer(&row.value)
+            .map_err(|cause| Error::damaged(&format!("transfer {pid}"), cause))
     })
     .transpose()
 }
@@ -106,7 +118,8 @@ pub fn put_transfer(tx: &Tx<'_>, process: &TransferProcess) -> Result<(), Error>
 pub fn agreement(store: &Snapshot<'_>, id: &AgreementId) -> Result<Option<HeldAgreement>, Error> {
     let row = store.get(Collection::Agreements, id.as_str())?;
     row.map(|row| {
-        durable::decode_agreement(&row.value).map_err(|cause| Error::damaged(&format!("agreement {id}"), cause))
+        durable::decode_agreement(&row.value)
+            .map_err(|cause| Error::damaged(&format!("agreement {id}"), cause))
     })
     .transpose()
 }
@@ -129,7 +142,12 @@ pub fn put_new_agreement(tx: &Tx<'_>, signed: SignedAgreement) -> Result<(), Err
 
 /// Appends what a pure machine recorded.
 pub fn append(tx: &Tx<'_>, record: &Record) -> Result<(), Error> {
-    append_fields(tx, record.kind, record.at, record.fields.iter().map(|(name, value)| (*name, value.clone())))
+    append_fields(
+        tx,
+        record.kind,
+        record.at,
+        record.fields.iter().map(|(name, value)| (*name, value.clone())),
+    )
 }
 
 /// Appends a ledger record in this transaction.
