@@ -14,6 +14,8 @@ use serde::Deserialize;
 pub enum Bench {
     /// Negotiation, pull, stream and use between real processes on this machine
     Path(PathArgs),
+    /// Decisions, explanation, compilation and comparison of policies, with Cedar beside them
+    Policy(crate::bench_policy::PolicyArgs),
 }
 
 /// How the path is measured.
@@ -32,7 +34,10 @@ pub struct PathArgs {
 
 /// Runs a measurement; its output goes where ours goes.
 pub fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
-    let Bench::Path(arguments) = bench;
+    let arguments = match bench {
+        Bench::Path(arguments) => arguments,
+        Bench::Policy(arguments) => return crate::bench_policy::run(root, arguments),
+    };
     let built = build(root)?;
     let named = |name: &str| {
         let mut executables = built.iter().filter(|artifact| artifact.target.name == name);

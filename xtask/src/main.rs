@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask bench | certs | codegen | tidy`. One language for scripts, one command for each need.
 
 mod bench;
+mod bench_policy;
 mod certs;
 mod codegen;
 mod tidy;
@@ -42,7 +43,9 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         // The measurement prints its figures itself.
-        Task::Bench(bench) => workspace_root().and_then(|root| bench::run(&root, &bench)).map(|()| String::new()),
+        Task::Bench(bench) => {
+            workspace_root().and_then(|root| bench::run(&root, &bench)).map(|()| String::new())
+        }
         Task::Certs { dir } => certs::run(&dir),
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
         Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
