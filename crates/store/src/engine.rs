@@ -64,9 +64,15 @@ struct Inner {
     path: PathBuf,
     writes: Mutex<Option<mpsc::Sender<Job>>>,
     reads: Mutex<Option<mpsc::Sender<ReadJob>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
     signals: Arc<Signals>,
     counts: Arc<Counts>,
+}
+
+/// What [`Inner::shut`] waits for; empty once it has.
+struct Threads {
+    readers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -107,13 +113,13 @@ impl Store {
 
         let signals = Arc::new(Signals::new());
         let counts = Arc::new(Counts::default());
-        let mut threads = Vec::new();
+        let mut readers = Vec::new();
         let (reads, read_jobs) = mpsc::channel(MAX_QUEUED_READS);
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         for number in 0..options.readers.max(1) {
             let reader = schema::open_reader(&path)?;
             let jobs = Arc::clone(&read_jobs);
-            threads.push(spawn(format!("store-read-{number}"), move || run_reader(&reader, &jobs))?);
+            readers.push(spawn(format!("store-read-{number}"), move || run_reader(&reader, &jobs))?);
         }
         let (writes, write_jobs) = mpsc::channel(MAX_QUEUED_WRITES);
         let writer = Writer {
@@ -124,12 +130,12 @@ impl Store {
             broken: None,
             _lock: lock,
         };
-        threads.push(spawn("store-write".to_owned(), move || writer.run())?);
+        let writer = spawn("store-write".to_owned(), move || writer.run())?;
         let inner = Inner {
             path,
             writes: Mutex::new(Some(writes)),
             reads: Mutex::new(Some(reads)),
-            threads: Mutex::new(threads),
+            threads: Mutex::new(Threads { readers, writer: Some(writer) }),
             signals,
             counts,
         };
@@ -259,14 +265,19 @@ impl Store {
 
 impl Inner {
     fn shut(&self) {
-        drop(held(&self.writes).take());
-        drop(held(&self.reads).take());
         // One caller joins; another one waits here until it has.
-        for thread in held(&self.threads).drain(..) {
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
-        }
+        let mut threads = held(&self.threads);
+        drop(held(&self.reads).take());
+        threads.readers.drain(..).for_each(join);
+        // The writer closes last: the connection that does folds the write-ahead log into the file, and a reader may not.
+        drop(held(&self.writes).take());
+        threads.writer.take().into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+        tracing::error!("a thread of the store panicked");
     }
 }
 

@@ -307,6 +307,9 @@ fn a_closed_store_says_so_and_frees_its_folder() {
     assert!(matches!(Store::open(dir.path(), Options::default()), Err(StoreError::Locked(_))));
     write(&store, |tx| tx.put(C, "a", b"1", Expect::Any)).unwrap();
     store.close().unwrap();
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["state.db"], "the write-ahead log is folded into the one file that is left");
     assert!(matches!(write(&store, |_| Ok(())), Err(StoreError::Closed)));
     assert!(matches!(store.read_blocking(|r| r.get(C, "a")), Err(StoreError::Closed)));
     let again = open(&dir);
