@@ -30,28 +30,28 @@ const NAMED: usize = 20;
 /// Deaths at any moment in one run.
 const ANY_MOMENT: usize = 4;
 /// Tasks that a connector may finish before it reaches its point: none needs more than two.
-const MAX_TASKS: usize = 5;
+const MAX_TASKS: u32 = 5;
 
 /// Who passes a point.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Passed {
-    ByAll,
-    ByConsumers,
-    ByProvider,
+enum PassedBy {
+    All,
+    Consumers,
+    Provider,
 }
 
 /// Every named point, who passes it, and how often at least in one task, the start included.
-const POINTS: &[(&str, Passed, u32)] = &[
-    ("store.before-commit", Passed::ByAll, 9),
-    ("store.after-commit", Passed::ByAll, 9),
-    ("outbox-before-send", Passed::ByAll, 2),
-    ("outbox-after-send", Passed::ByAll, 2),
-    ("outbox-delivered", Passed::ByAll, 2),
-    ("message-received", Passed::ByAll, 2),
-    ("chunk-released", Passed::ByProvider, 3),
-    ("pull-object-durable", Passed::ByConsumers, 2),
-    ("pull-before-complete", Passed::ByConsumers, 1),
-    ("use-counted", Passed::ByConsumers, 1),
+const POINTS: &[(&str, PassedBy, u32)] = &[
+    ("store.before-commit", PassedBy::All, 9),
+    ("store.after-commit", PassedBy::All, 9),
+    ("outbox-before-send", PassedBy::All, 2),
+    ("outbox-after-send", PassedBy::All, 2),
+    ("outbox-delivered", PassedBy::All, 2),
+    ("message-received", PassedBy::All, 2),
+    ("chunk-released", PassedBy::Provider, 3),
+    ("pull-object-durable", PassedBy::Consumers, 2),
+    ("pull-before-complete", PassedBy::Consumers, 1),
+    ("use-counted", PassedBy::Consumers, 1),
 ];
 
 /// One death.
@@ -75,6 +75,14 @@ impl Death {
             Self::At { victim, .. } | Self::AnyMoment { victim, .. } => victim,
         }
     }
+
+    /// Tasks within which it must come: each takes a look at least.
+    const fn max_tasks(&self) -> u32 {
+        match self {
+            Self::At { .. } => MAX_TASKS,
+            Self::AnyMoment { after, .. } => *after + 1,
+        }
+    }
 }
 
 /// Every named point at least once, the rest by chance, in any order.
@@ -84,9 +92,9 @@ fn deaths(chance: &mut StdRng) -> Vec<Death> {
         let (point, passed, most) = POINTS
             [if deaths.len() < POINTS.len() { deaths.len() } else { chance.random_range(0..POINTS.len()) }];
         let victims: &[&'static str] = match passed {
-            Passed::ByAll => &ALL,
-            Passed::ByConsumers => &CONSUMERS,
-            Passed::ByProvider => &[PROVIDER],
+            PassedBy::All => &ALL,
+            PassedBy::Consumers => &CONSUMERS,
+            PassedBy::Provider => &[PROVIDER],
         };
         let victim = victims[chance.random_range(0..victims.len())];
         deaths.push(Death::At { victim, point, pass: chance.random_range(1..=most) });
@@ -162,7 +170,7 @@ impl Run {
             self.space.get(victim).spawn(&[("FAIRLEAD_CRASH", &format!("{point}:{pass}"))]);
         }
         let (mut died, mut looks) = (false, 0);
-        for _ in 0..MAX_TASKS {
+        for _ in 0..death.max_tasks() {
             let mut tasks = CONSUMERS.map(|consumer| self.task(consumer));
             let what = format!("everything has ended after {death:?}");
             until(&what, || {
@@ -190,7 +198,7 @@ impl Run {
                 return;
             }
         }
-        panic!("{death:?} was not reached in {MAX_TASKS} tasks of each consumer");
+        panic!("{death:?} was not reached in {} tasks of each consumer", death.max_tasks());
     }
 
     fn task(&mut self, consumer: &'static str) -> Task {

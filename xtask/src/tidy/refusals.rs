@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Findings;
-use super::sources::SourceFile;
+use super::sources::{SourceFile, test_modules};
 
 const PAGE: &str = "docs/refusals.md";
 
@@ -31,7 +31,10 @@ pub fn check(root: &Path, files: &[SourceFile], findings: &mut Findings) {
 /// Every code with the first place that declares it.
 fn codes(files: &[SourceFile], findings: &mut Findings) -> BTreeMap<String, String> {
     let mut codes = BTreeMap::new();
-    for file in files.iter().filter(|file| file.path.starts_with("crates/")) {
+    let of_tests = test_modules(files);
+    for file in
+        files.iter().filter(|file| file.path.starts_with("crates/") && !of_tests.contains(&file.module()))
+    {
         for (index, line) in file.without_tests().lines().enumerate() {
             let Some(code) = declared(line) else { continue };
             let place = format!("{}:{}", file.path, index.saturating_add(1));
@@ -105,6 +108,9 @@ mod tests {
                 "crates/b/src/lib.rs:2: `useGone` is not area/kebab-case",
             ]
         );
+        let tested = file("crates/c/src/lib.rs", "#[cfg(test)]\nmod trial;");
+        let trial = file("crates/c/src/trial.rs", list);
+        assert_eq!(found(Some(""), &[tested, trial]), Vec::<String>::new());
         assert!(found(None, &[]).iter().any(|problem| problem.starts_with("docs/refusals.md: ")));
     }
 }

@@ -67,7 +67,7 @@ pub struct SourceFile {
 
 impl SourceFile {
     /// The path without extension, as a `mod` declaration means it.
-    fn module(&self) -> String {
+    pub fn module(&self) -> String {
         let path = self.path.trim_end_matches(".rs");
         path.strip_suffix("/mod").unwrap_or(path).to_owned()
     }
@@ -121,7 +121,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 /// The modules that exist only in tests because their declaration says so.
-fn test_modules(files: &[SourceFile]) -> BTreeSet<String> {
+pub fn test_modules(files: &[SourceFile]) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for file in files {
         let lines: Vec<_> = file.text.lines().map(str::trim).collect();
