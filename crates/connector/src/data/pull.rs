@@ -210,7 +210,9 @@ fn broken(node: &Arc<Node>, link: &crate::transport::dialer::Link, status: &Stat
         return Refusal::new(&BROKEN, format!("{}: {}", status.code(), told.text)).into();
     }
     let detail = format!("{}: {}", told.code, told.text);
-    let code = if told.is_retryable() { &BROKEN } else { &REFUSED_BY_PROVIDER };
+    // Suspended or ended over there: the message that says so is on its way, and decides what becomes of the transfer.
+    let passes = told.is_retryable() || told.code == transfers::STOPPED.code;
+    let code = if passes { &BROKEN } else { &REFUSED_BY_PROVIDER };
     Refusal::new(code, detail).into()
 }
 
