@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use federation_tests::chance;
-use federation_tests::connector::Connector;
+use federation_tests::connector::{Connector, is_empty_folder};
 use federation_tests::data::{Dataset, RESEARCH, bytes};
 use federation_tests::space::Space;
 use federation_tests::wait::until;
@@ -144,6 +144,36 @@ fn whoever_dies_goes_on() {
         run.survive(&death);
     }
     run.check();
+}
+
+#[test]
+fn a_deletion_is_finished_at_the_next_start() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    std::fs::write(hong_kong.sources().join("x.csv"), bytes(100_000, 1)).unwrap();
+    let dataset = hong_kong.publish(&Dataset::research("weather"), "file:shared/x.csv");
+    guangzhou.finds(&dataset);
+    let agreement = guangzhou.negotiate(&dataset);
+    guangzhou.pull(&agreement);
+    let (sealed, key) = (guangzhou.data().join("sealed"), guangzhou.data().join("keys/kek.json"));
+    let key_before = std::fs::read(&key).unwrap();
+    assert!(guangzhou.stop().success());
+    guangzhou.spawn(&[("FAIRLEAD_CRASH", "keys-deleted:1")]);
+    until("the deletion has begun", || {
+        let asked = guangzhou.run(&["holdings", "delete", &agreement]);
+        assert_ne!(asked.exit, 0, "it dies before it answers");
+        guangzhou.ended()
+    });
+    assert!(!is_empty_folder(&sealed), "the files of the copy are still there");
+    assert_eq!(std::fs::read(&key).unwrap(), key_before);
+    guangzhou.start();
+    assert!(is_empty_folder(&sealed));
+    assert_ne!(std::fs::read(&key).unwrap(), key_before);
+    assert_eq!(guangzhou.show("holdings", &agreement)["state"], "destroyed");
+    until("the provider has the proof", || {
+        let told = |record: &Value| record.to_string().contains("agreement/deleted");
+        hong_kong.ledger().iter().any(told).then_some(())
+    });
 }
 
 impl Run {

@@ -79,10 +79,11 @@ impl SealedStore {
         sync_directory(&self.directory.join(record.file()))
     }
 
-    /// Unlinks files that no record names: what a crash before the first durable checkpoint left. Their keys never
-    /// were on disk. Run it before the first pull starts. Returns how many.
+    /// Unlinks files that no record names, what a crash before the first durable checkpoint left (their keys never were
+    /// on disk), and those of destroyed records. Run it before the first pull starts. Returns how many.
     pub fn sweep(&self, records: &[ObjectRecord]) -> Result<usize, DataError> {
-        let known: HashSet<&str> = records.iter().map(ObjectRecord::file).collect();
+        let kept = records.iter().filter(|record| record.state() != ObjectState::Destroyed);
+        let known: HashSet<&str> = kept.map(ObjectRecord::file).collect();
         let failed = |error| DataError::io("list", &self.directory, error);
         let mut removed = 0_usize;
         for entry in std::fs::read_dir(&self.directory).map_err(failed)? {

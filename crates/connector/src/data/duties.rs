@@ -7,7 +7,7 @@ use control_plane::ids::{AgreementId, ParticipantId};
 use control_plane::status::{AgreementStatus, HeldAgreement};
 use control_plane::{Refusal, UnixMillis};
 use policy::Anchors;
-use store::{Duty, NewDuty, Signal, Tx};
+use store::{Duty, DutyState, NewDuty, Signal, Tx};
 
 use super::holdings::{self, Holding};
 use crate::driver::notices::{self, Notice, What};
@@ -137,17 +137,7 @@ async fn perform(node: &Arc<Node>, duty: Duty) -> Result<(), Error> {
     let now = node.now();
     let id = duty.id;
     match outcome {
-        Ok(holding) => {
-            let evidence =
-                format!("manifest {} destroyed {}", holding.manifest, holding.destroyed.unwrap_or_default());
-            node.store
-                .write(move |tx| {
-                    tx.duty_finish(&id, evidence.as_bytes(), now)?;
-                    let fields = [("agreement", agreement.to_string()), ("duty", id), ("evidence", evidence)];
-                    records::append_fields(tx, "duty-done", now, fields)
-                })
-                .await
-        }
+        Ok(_) => Ok(()),
         Err(error) => {
             tracing::error!(duty = %id, %error, "a duty failed; it is tried again");
             let note: String = error.to_string().chars().take(MAX_NOTE_CHARS).collect();
@@ -155,6 +145,33 @@ async fn perform(node: &Arc<Node>, duty: Duty) -> Result<(), Error> {
             node.store.write(move |tx| tx.duty_fail(&id, &note, again).map(drop).map_err(Error::from)).await
         }
     }
+}
+
+/// In the transaction that deletes what an agreement gave: every duty to delete it is done, also one not yet due.
+pub fn deleted(
+    tx: &Tx<'_>,
+    agreement: &AgreementId,
+    holding: &Holding,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let evidence = format!(
+        "manifest {} destroyed {}",
+        holding.manifest,
+        holding.destroyed.as_deref().unwrap_or_default()
+    );
+    for duty in tx.duties_of(agreement.as_str(), None, store::MAX_PAGE)? {
+        if duty.kind != DELETE || duty.state == DutyState::Done {
+            continue;
+        }
+        if duty.state != DutyState::Running {
+            tx.duty_start(&duty.id)?;
+        }
+        tx.duty_finish(&duty.id, evidence.as_bytes(), now)?;
+        let fields =
+            [("agreement", agreement.to_string()), ("duty", duty.id), ("evidence", evidence.clone())];
+        records::append_fields(tx, "duty-done", now, fields)?;
+    }
+    Ok(())
 }
 
 /// A note of this many characters fits the store's bound in any script.

@@ -9,7 +9,7 @@ use data_plane::{AgreementKey, BoxError, Manifest, ObjectId, ObjectRecord, Progr
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use store::{Collection, Expect, Snapshot, Tx};
+use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
 use super::provider::data_error;
 use super::{duties, keys};
@@ -196,6 +196,8 @@ pub async fn prepare(
 }
 
 /// Destroys the keys of everything held under an agreement, tells the provider with proof, and removes the files.
+///
+/// The commit decides: after it nothing opens the copies, and what is left to do is done at the next start, too.
 pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) -> Result<Holding, Error> {
     node.data.stop_agreement(agreement, &Refusal::new(&DESTROYED, agreement.as_str()));
     let (worker, id, reason, now) = (node.clone(), agreement.clone(), reason.to_owned(), node.now());
@@ -204,6 +206,7 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
         .write(move |tx| {
             let mut holding = records::found(get(tx, &id)?, &NO_HOLDING, id.as_str())?;
             if holding.is_destroyed() {
+                duties::deleted(tx, &id, &holding, now)?;
                 return Ok((holding, Vec::new()));
             }
             let mut removed = Vec::new();
@@ -213,6 +216,7 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
                 removed.push(destroyed);
             }
             tx.delete(Collection::WrappedKeys, id.as_str(), Expect::Any)?;
+            keys::owe_rotation(tx)?;
             holding.destroyed = Some(now.to_string());
             put(tx, &holding)?;
             let proof = [
@@ -223,6 +227,7 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
             ];
             tx.put(Collection::Tombstones, id.as_str(), now.to_string().as_bytes(), Expect::Any)?;
             records::append_fields(tx, "holding-destroyed", now, proof.clone())?;
+            duties::deleted(tx, &id, &holding, now)?;
             let notice = Notice {
                 agreement: id,
                 what: What::Deleted,
@@ -238,11 +243,10 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
             Ok::<_, Error>((holding, removed))
         })
         .await?;
+    crash_point("keys-deleted");
+    node.data.keys.rotate_if_owed(&node.store).await?;
     for record in &removed {
         node.data.sealed.remove(record).map_err(data_error)?;
-    }
-    if !removed.is_empty() {
-        node.data.keys.rotate(&node.store).await?;
     }
     Ok(holding)
 }

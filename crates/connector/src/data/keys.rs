@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// The row that says which epoch the wrapped keys are under.
 const CURRENT: &str = "current";
+/// The row that says that keys were destroyed and the key they were wrapped with is still there.
+const ROTATION_OWED: &str = "rotation-owed";
 
 /// The key-encryption key in use. Readers wrap and unwrap; a rotation waits for them and they for it.
 pub struct Keys {
@@ -43,7 +45,9 @@ impl Keys {
             tracing::error!(%found, "the backup's copies are under a key that was destroyed since: they stay closed");
             store.write(drop_wrapped).await?;
         }
-        Ok(Self { directory: directory.to_owned(), current: RwLock::new(Arc::new(kek)) })
+        let keys = Self { directory: directory.to_owned(), current: RwLock::new(Arc::new(kek)) };
+        keys.rotate_if_owed(store).await?;
+        Ok(keys)
     }
 
     /// The key, held against a rotation for as long as the guard lives.
@@ -51,10 +55,17 @@ impl Keys {
         self.current.read().await
     }
 
-    /// Moves every wrapped key to a fresh key-encryption key and destroys the old one, so that a key whose row was
-    /// deleted cannot come back from a copy of the old row.
-    pub async fn rotate(&self, store: &Store) -> Result<(), Error> {
+    /// After [`owe_rotation`]: moves every wrapped key to a fresh key-encryption key and destroys the old one, so that
+    /// a key whose row was deleted cannot come back from a copy of the old row.
+    pub async fn rotate_if_owed(&self, store: &Store) -> Result<(), Error> {
         let mut current = self.current.write().await;
+        if store
+            .read(|store| store.get(Collection::KeyEpochs, ROTATION_OWED).map_err(Error::from))
+            .await?
+            .is_none()
+        {
+            return Ok(());
+        }
         let (file, next_file) = (self.directory.join("kek.json"), self.directory.join("kek-next.json"));
         let old = current.clone();
         let next = Arc::new(old.next_epoch().map_err(data_error)?);
@@ -103,6 +114,14 @@ fn rewrap_all(tx: &Tx<'_>, old: &FileKek, next: &FileKek) -> Result<(), Error> {
         }
     }
     tx.put(Collection::KeyEpochs, CURRENT, next.epoch().to_string().as_bytes(), Expect::Any)?;
+    tx.delete(Collection::KeyEpochs, ROTATION_OWED, Expect::Any)?;
+    Ok(())
+}
+
+/// In the transaction that deletes a wrapped key: from now on [`Keys::rotate_if_owed`] has something to do, also after
+/// a crash.
+pub fn owe_rotation(tx: &Tx<'_>) -> Result<(), Error> {
+    tx.put(Collection::KeyEpochs, ROTATION_OWED, b"", Expect::Any)?;
     Ok(())
 }
 

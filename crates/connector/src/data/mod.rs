@@ -86,7 +86,7 @@ impl Drop for Registered {
 }
 
 impl Data {
-    /// Opens sources, sealed copies and keys; removes what a crash left without a row.
+    /// Opens sources, sealed copies and keys; finishes a deletion that a crash interrupted.
     pub async fn open(config: &Config, store: &Store) -> Result<Self, Error> {
         let sources = Sources::open(&source_settings(config)?, &config.data).map_err(Error::ours)?;
         let sealed = SealedStore::open(&config.data.join("sealed")).map_err(Error::ours)?;
@@ -94,7 +94,7 @@ impl Data {
         let records = store.read(holdings::all_objects).await?;
         let swept = sealed.sweep(&records).map_err(Error::ours)?;
         if swept > 0 {
-            tracing::info!(files = swept, "removed sealed files that no row names");
+            tracing::info!(files = swept, "removed sealed files that are nobody's or were destroyed");
         }
         Ok(Self {
             sources,

@@ -372,4 +372,7 @@ fn sweeping_removes_only_orphans() {
     std::fs::write(&foreign, "x").unwrap();
     assert_eq!(object.store.sweep(std::slice::from_ref(&object.record)).unwrap(), 1);
     assert!(!orphan.exists() && foreign.exists() && object.path().exists());
+    let destroyed = object.record.clone().destroy(UnixMillis(1));
+    assert_eq!(object.store.sweep(&[destroyed]).unwrap(), 1, "what a crash left of a deletion");
+    assert!(!object.path().exists());
 }
