@@ -66,6 +66,34 @@ fn bare(status: &Status, code: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_or_connects_too_often_keeps_no_place() {
+    let mut space = Space::empty();
+    space.enrol("macao");
+    let hong_kong = space.enrol("hong-kong");
+    hong_kong.settings.limits.push_str("handshake_seconds = 1\nconnections_per_peer = 2\n");
+    hong_kong.start();
+    let address = hong_kong.address().to_owned();
+    let stored = space.identity_of("macao");
+    let statement = stored.statement.clone();
+    let macao = Credentials::from(stored);
+
+    let silent = Caller::connect(&address, Some(&macao)).await.unwrap();
+    let process = space.get("hong-kong").process();
+    process.logged("closed a connection on which no identities were exchanged");
+    drop(silent);
+
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut caller = Caller::connect(&address, Some(&macao)).await.unwrap();
+        caller.exchange(&statement).await.unwrap();
+        open.push(caller);
+    }
+    let mut third = Caller::connect(&address, Some(&macao)).await.unwrap();
+    let refused = third.exchange(&statement).await.unwrap_err();
+    assert_eq!(proto::status::from_status(&refused).code, "limit/connections-per-peer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_for_their_own_reason() {
     let mut space = Space::empty();
     space.enrol("hong-kong").start();

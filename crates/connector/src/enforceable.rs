@@ -30,6 +30,7 @@ const SUPPORTED: &[&str] = &[
     operand::PARTICIPANT,
     operand::SINCE_SIGNING,
     operand::SINCE_FIRST_USE,
+    operand::JURISDICTION,
     operand::SECURITY_PROFILE,
 ];
 

@@ -8,7 +8,8 @@ use control_plane::ids::ParticipantId;
 use control_plane::terms::{Offer, Standing, Terms};
 use control_plane::{Refusal, UnixMillis};
 use identity::Statement;
-use policy::{Facts, Policy, Profiles};
+use policy::vocab::operand;
+use policy::{Facts, Policy, Profiles, Source, Value};
 
 /// Compiled policies kept: some 20 KiB each, so at most about 80 MiB for a busy connector.
 const MAX_KEPT: usize = 4096;
@@ -52,7 +53,13 @@ impl Policies {
 
 /// What is known about a participant before any use: when, and where it is registered.
 pub fn facts_about(statement: &Statement, now: UnixMillis) -> Facts {
-    Facts::at(now).jurisdiction(statement.membership.jurisdiction.as_str())
+    let membership = &statement.membership;
+    let registered = |facts: Facts, operand, value| {
+        facts.with(operand, Value::symbol(value), Source::Registered, statement.issued)
+    };
+    let facts = Facts::at(now).jurisdiction(membership.jurisdiction.as_str());
+    let facts = registered(facts, operand::JURISDICTION, membership.jurisdiction.as_str());
+    registered(facts, operand::SECURITY_PROFILE, membership.security_profile.as_str())
 }
 
 /// The terms questions of one negotiation, answered from the offers that its provider published.

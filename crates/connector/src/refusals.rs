@@ -21,6 +21,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::enforceable::CODES,
         crate::error::CODES,
         crate::grpc::CODES,
+        crate::grpc::identity::CODES,
         crate::node::CODES,
         crate::peers::CODES,
         crate::run::CODES,

@@ -270,7 +270,11 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
         socket,
         move || for_config.identity.server_config(),
         node.connections.clone(),
-        listener::AcceptLimits { connections: limits.connections as usize, handshake: limits.handshake },
+        listener::AcceptLimits {
+            connections: limits.connections as usize,
+            handshake: limits.handshake,
+            exchange: Some(limits.handshake),
+        },
         on_refused,
         node.stop.clone(),
     );
@@ -344,6 +348,9 @@ pub fn not_ready_because(node: &Node) -> Vec<String> {
     }
     if node.statement.load().statement.expires <= now {
         reasons.push("the membership statement has expired".to_owned());
+    }
+    if node.identity.trust().lists_count_until().is_none_or(|until| until < now) {
+        reasons.push("the revocation lists are too old: every peer is refused".to_owned());
     }
     if node.stop.is_cancelled() {
         reasons.push("stopping".to_owned());

@@ -410,6 +410,11 @@ impl TrustState {
         Ok(valid_until)
     }
 
+    /// Until when every revocation list at hand counts, the settings' grace included; `None` while there is no list.
+    pub fn lists_count_until(&self) -> Option<UnixMillis> {
+        self.lists.values().map(|list| list.next_update.plus_millis(self.grace_millis)).min()
+    }
+
     fn issuer(&self, subject: &[u8]) -> Option<&AuthorityCertificate> {
         self.bundle.roots.iter().chain(&self.intermediates).find(|authority| authority.subject == subject)
     }

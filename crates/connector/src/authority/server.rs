@@ -36,8 +36,12 @@ use crate::run::CANNOT_LISTEN;
 use crate::transport::{Connection, Connections, listener, tls_refusal};
 
 /// A data space's members ask a few times an hour; newcomers once.
-const LIMITS: listener::AcceptLimits =
-    listener::AcceptLimits { connections: 1024, handshake: std::time::Duration::from_secs(10) };
+const LIMITS: listener::AcceptLimits = listener::AcceptLimits {
+    connections: 1024,
+    handshake: std::time::Duration::from_secs(10),
+    // Who enrols has no identity yet; CONNECTION_AGE bounds the stay.
+    exchange: None,
+};
 
 /// Changes of the directory by the command line reach the TLS settings within this time.
 const WATCH: Duration = Duration::from_millis(500);

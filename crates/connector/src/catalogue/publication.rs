@@ -79,9 +79,6 @@ pub async fn publish(
         // What we could not hold ourselves is not promised to others.
         enforceable::require(&*node.policies.compiled(&offer.text)?)?;
     }
-    for offer in &draft.description.offers {
-        enforceable::require(&*node.policies.compiled(&offer.text)?)?;
-    }
     let [distribution] = draft.description.distributions.as_slice() else {
         let count = draft.description.distributions.len().to_string();
         return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());

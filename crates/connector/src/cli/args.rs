@@ -391,7 +391,7 @@ pub struct NegotiateArgs {
 /// `fairlead negotiation …`
 #[derive(Debug, Subcommand)]
 pub enum NegotiationCommand {
-    /// All negotiations, newest first
+    /// All negotiations, oldest first
     List(PageArgs),
     /// One negotiation
     Show {
@@ -430,7 +430,7 @@ pub enum NegotiationCommand {
 /// `fairlead agreement …`
 #[derive(Debug, Subcommand)]
 pub enum AgreementCommand {
-    /// All agreements, newest first
+    /// All agreements, oldest first
     List(PageArgs),
     /// One agreement: clauses, both signatures, state
     Show {
@@ -482,7 +482,7 @@ pub enum TransferCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// All transfers, newest first
+    /// All transfers, oldest first
     List(PageArgs),
     /// One transfer
     Show {

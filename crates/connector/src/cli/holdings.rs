@@ -50,7 +50,11 @@ pub(super) async fn use_data(output: Output, admin: &mut Admin, args: UseArgs) -
                 let Some(sink) = sink.as_mut() else {
                     return Err(Failure::ours("data arrived before its grant"));
                 };
-                sink.write_all(&bytes).map_err(Failure::ours)?;
+                match sink.write_all(&bytes) {
+                    // Who reads our output has seen enough (`| head`): the session ends with this connection.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                    written => written.map_err(Failure::ours)?,
+                }
             }
             Some(Step::Receipt(receipt)) => {
                 if let Some(sink) = sink.as_mut() {

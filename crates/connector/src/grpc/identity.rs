@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use control_plane::Refusal;
 use proto::identity::identity_service_server::IdentityService;
 use proto::identity::{ExchangeRequest, ExchangeResponse};
 use proto::status::{Audience, to_status};
@@ -12,6 +13,12 @@ use crate::node::Node;
 use crate::peers;
 use crate::telemetry::metrics;
 use crate::transport::Connection;
+
+control_plane::refusal_codes! {
+    TOO_MANY_CONNECTIONS = "limit/connections-per-peer", Limit,
+        "this participant has too many connections open", "此參與者開啟的連線過多", "该参与者打开的连接过多",
+        clause "limits.connections_per_peer", next "close some; a connector of this kind needs a handful";
+}
 
 /// Serves the exchange of identities.
 pub struct Exchange(pub Arc<Node>);
@@ -32,9 +39,9 @@ impl IdentityService for Exchange {
                 let refusal = error.into_refusal();
                 tracing::warn!(remote = %connection.remote, code = refusal.code.code, detail = %refusal.detail, "refused a connection");
                 metrics::refused(refusal.code.code);
-                // A stranger learns only that; the reason is in our log. Who is suspended was verified before.
-                let suspended = refusal.code == &crate::node::PEER_SUSPENDED;
-                Err(to_status(&refusal, if suspended { Audience::Peer } else { Audience::Stranger }))
+                // A stranger learns only that; the reason is in our log. Who gets these two was verified before.
+                let verified = [&crate::node::PEER_SUSPENDED, &TOO_MANY_CONNECTIONS].contains(&refusal.code);
+                Err(to_status(&refusal, if verified { Audience::Peer } else { Audience::Stranger }))
             }
         }
     }
@@ -47,6 +54,10 @@ async fn accept(
 ) -> Result<ExchangeResponse, Error> {
     let peer = node.identity.verify_participant(&connection.chain, &told.statement, node.now())?;
     node.require_not_suspended(peer.id())?;
+    let limit = node.config.load().limits.connections_per_peer;
+    if node.connections.count_of(peer.id()) >= limit as usize {
+        return Err(Refusal::new(&TOO_MANY_CONNECTIONS, format!("{} has {limit}", peer.id())).into());
+    }
     peers::remember(node, &peer, told.revocation_list_number).await?;
     let seen = match &told.ledger_head {
         Some(head) => peers::ledger_seen(node, peer.id(), head).await?,

@@ -84,6 +84,13 @@ impl Connections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// How many are open with this verified participant, whoever dialled.
+    pub fn count_of(&self, participant: &ParticipantId) -> usize {
+        let verified =
+            |connection: &Arc<Connection>| connection.participant().is_some_and(|of| of.id() == participant);
+        self.open().iter().filter(|connection| verified(connection)).count()
+    }
+
     /// Closes every connection whose verified participant is `participant`; tells how many.
     pub fn close_of(&self, participant: &ParticipantId) -> usize {
         let theirs = self.open().into_iter().filter(|connection| {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -31,6 +31,8 @@ pub struct AcceptLimits {
     pub connections: usize,
     /// A handshake that takes longer is a stranger holding a place.
     pub handshake: Duration,
+    /// A connection whose participant is not verified by then is closed; `None` where strangers are served.
+    pub exchange: Option<Duration>,
 }
 
 /// A server-side stream of a peer.
@@ -79,7 +81,7 @@ pub fn accept(
             let (accepted, connections, on_refused) =
                 (accepted.clone(), connections.clone(), on_refused.clone());
             tokio::spawn(async move {
-                match handshake(acceptor, socket, remote, &connections, limits.handshake).await {
+                match handshake(acceptor, socket, remote, &connections, limits).await {
                     Ok(stream) => drop(accepted.send(Ok(stream)).await),
                     Err(error) => on_refused(remote, &error),
                 }
@@ -95,16 +97,28 @@ async fn handshake(
     socket: TcpStream,
     remote: SocketAddr,
     connections: &Connections,
-    longest: Duration,
+    limits: AcceptLimits,
 ) -> io::Result<Accepted> {
     socket.set_nodelay(true)?;
     let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
-    let stream = tokio::time::timeout(longest, acceptor.accept(socket))
+    let stream = tokio::time::timeout(limits.handshake, acceptor.accept(socket))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))??;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let connection = Connection::new(remote, chain);
     connections.register(&connection);
+    if let Some(longest) = limits.exchange {
+        tokio::spawn(close_unless_verified(Arc::downgrade(&connection), longest));
+    }
     Ok(PeerStream::new(stream, connection))
+}
+
+/// A handshake alone earns no place for longer.
+async fn close_unless_verified(connection: Weak<Connection>, longest: Duration) {
+    tokio::time::sleep(longest).await;
+    if let Some(connection) = connection.upgrade().filter(|connection| connection.participant().is_none()) {
+        tracing::warn!(remote = %connection.remote, "closed a connection on which no identities were exchanged");
+        connection.close();
+    }
 }
