@@ -585,6 +585,39 @@ fn a_restored_backup_gives_no_use_back() {
     refused.refused(exit::UNAVAILABLE, "use/restored-backup");
 }
 
+#[test]
+fn a_restored_publisher_signs_no_second_history() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    std::fs::write(hong_kong.sources().join("x.csv"), bytes(100, 1)).unwrap();
+    let publish = |hong_kong: &Connector, name: &str| {
+        let file = hong_kong.write("dataset.ttl", Dataset::research(name).turtle(&hong_kong.participant));
+        hong_kong.run(&["dataset", "publish", file.to_str().unwrap(), "--source", &shared_file("x.csv")])
+    };
+    publish(hong_kong, "before").done();
+    let backup = hong_kong.path("backup.db");
+    hong_kong.run(&["backup", backup.to_str().unwrap()]).done();
+    let lost = publish(hong_kong, "lost").object()["dataset"].as_str().unwrap().to_owned();
+    guangzhou.finds(&lost);
+
+    assert!(hong_kong.stop().success());
+    assert!(guangzhou.stop().success());
+    std::fs::rename(hong_kong.data().join("state.db"), hong_kong.path("old-state.db")).unwrap();
+    hong_kong.run(&["restore", backup.to_str().unwrap()]).done();
+    hong_kong.start();
+    publish(hong_kong, "after").refused(exit::UNAVAILABLE, "catalogue/restored-unconfirmed");
+
+    // The replica gives back what the backup lacks; then the log goes on behind it.
+    guangzhou.start();
+    let after = until("the publisher has asked its replica", || {
+        let published = publish(hong_kong, "after");
+        (published.exit == exit::DONE).then(|| published.object()["dataset"].as_str().unwrap().to_owned())
+    });
+    guangzhou.finds(&after);
+    assert_eq!(hong_kong.run(&["catalogue", "show", &lost]).exit, exit::DONE);
+    assert_eq!(counted(guangzhou, "catalogue-fork"), 0);
+}
+
 /// Waits until the connector's own row of this negotiation waits for a person here.
 fn waits_for_us(connector: &Connector, of_peer: &Value) -> Value {
     until(&format!("{} has to decide", connector.name), || {

@@ -24,6 +24,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::grpc::identity::CODES,
         crate::node::CODES,
         crate::peers::CODES,
+        crate::restored::CODES,
         crate::run::CODES,
         crate::transport::dialer::CODES,
         crate::trust::CODES,

@@ -1,24 +1,38 @@
-//! After a restore: nothing that was spent or revoked comes back.
+//! After a restore: nothing that was spent or revoked comes back, and nothing is said twice.
 //!
 //! A backup's counters may lie behind what was really used. Agreements that count stay closed until their provider
 //! was reached: it tells how long our ledger was when it last saw it. If that is no more than what was restored,
 //! nothing with this provider was lost and they open; otherwise they stay closed for good and a new agreement is
 //! needed.
+//!
+//! Our log in the catalogue may lie behind what replicas hold of it, and an envelope signed at a place that is taken
+//! would be a second history. So nothing is published until every replica was asked for what we lack.
 
 use std::sync::Arc;
 
+use control_plane::Refusal;
 use control_plane::ids::{AgreementId, ParticipantId};
 use store::{Collection, Expect, Snapshot, Tx};
 
+use crate::catalogue::replication::replicas;
 use crate::data::{holdings, uses};
 use crate::driver::records;
 use crate::error::Error;
 use crate::node::Node;
 
+control_plane::refusal_codes! {
+    CATALOGUE_UNCONFIRMED = "catalogue/restored-unconfirmed", Unavailable,
+        "this state was restored from a backup, and not every replica was asked for what our log lacks",
+        "此狀態自備份還原，尚未向所有副本查詢本方日誌所缺的部分", "此状态自备份恢复，尚未向所有副本查询本方日志所缺的部分",
+        clause "catalogue: one history", next "wait until the named peers answer, or set `replicate = false` for one that is gone and send SIGHUP";
+}
+
 /// Local row: the ledger's size right after the restore.
 const RESTORED_SIZE: &str = "restored-ledger-size";
 /// Prefix of the local rows that close an agreement.
 const UNCONFIRMED: &str = "unconfirmed ";
+/// Prefix of the local rows that name a replica that was not asked yet.
+const UNASKED: &str = "unasked-replica ";
 
 /// The row that closes an agreement after a restore.
 fn unconfirmed_key(agreement: &str) -> String {
@@ -33,6 +47,7 @@ pub fn is_closed(store: &Snapshot<'_>, agreement: &AgreementId) -> Result<bool, 
 /// At start: closes every agreement that counts, if the store was restored and this was not done yet.
 pub async fn close_counted(node: &Arc<Node>) -> Result<(), Error> {
     let (worker, now) = (node.clone(), node.now());
+    let replicas = replicas(&node.config.load());
     node.store
         .write(move |tx| {
             if tx.restored_at()?.is_none() || tx.get(Collection::Local, RESTORED_SIZE)?.is_some() {
@@ -61,11 +76,15 @@ pub async fn close_counted(node: &Arc<Node>) -> Result<(), Error> {
                     }
                 }
             }
+            for replica in &replicas {
+                tx.put(Collection::Local, &format!("{UNASKED}{replica}"), b"", Expect::Any)?;
+            }
             tracing::warn!(
                 ledger = size,
-                "the state was restored from a backup: counted agreements wait for their providers"
+                "the state was restored from a backup: counted agreements wait for their providers, publications for replicas"
             );
-            records::append_fields(tx, "state-restored", now, [("ledgerSize", size.to_string())])
+            records::append_fields(tx, "state-restored", now, [("ledgerSize", size.to_string())])?;
+            settle(tx)
         })
         .await
 }
@@ -98,14 +117,46 @@ pub async fn provider_reached(node: &Arc<Node>, provider: &ParticipantId, seen: 
         .await
 }
 
+/// A replica told how far it holds our log, and we hold it as far.
+pub async fn replica_asked(node: &Arc<Node>, replica: &ParticipantId) -> Result<(), Error> {
+    let key = format!("{UNASKED}{replica}");
+    let row = key.clone();
+    let unasked = move |store: &Snapshot<'_>| store.get(Collection::Local, &row).map_err(Error::from);
+    if node.store.read(unasked).await?.is_none() {
+        return Ok(());
+    }
+    node.store
+        .write(move |tx| {
+            tx.delete(Collection::Local, &key, Expect::Any)?;
+            settle(tx)
+        })
+        .await
+}
+
+/// Refuses while one of our `replicas` was not asked since a restore.
+pub fn require_replicas_asked(store: &Snapshot<'_>, replicas: &[ParticipantId]) -> Result<(), Error> {
+    let mut unasked = Vec::new();
+    for replica in replicas {
+        if store.get(Collection::Local, &format!("{UNASKED}{replica}"))?.is_some() {
+            unasked.push(replica.as_str());
+        }
+    }
+    if unasked.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::new(&CATALOGUE_UNCONFIRMED, unasked.join(", ")).into())
+    }
+}
+
 fn closed_with(store: &Snapshot<'_>, provider: &ParticipantId) -> Result<Vec<String>, Error> {
     let rows = store.scan(Collection::Local, UNCONFIRMED, None, store::MAX_PAGE)?;
     Ok(rows.into_iter().filter(|row| row.value == provider.as_str().as_bytes()).map(|row| row.key).collect())
 }
 
-/// The caution ends with the last agreement that waited.
+/// The caution ends with the last agreement and the last replica that waited.
 fn settle(tx: &Tx<'_>) -> Result<(), Error> {
-    if tx.scan(Collection::Local, UNCONFIRMED, None, 1)?.is_empty() {
+    let waits = |prefix| Ok::<_, Error>(!tx.scan(Collection::Local, prefix, None, 1)?.is_empty());
+    if !waits(UNCONFIRMED)? && !waits(UNASKED)? {
         tx.restore_settled()?;
         tx.delete(Collection::Local, RESTORED_SIZE, Expect::Any)?;
     }

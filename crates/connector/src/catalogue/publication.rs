@@ -26,6 +26,7 @@ use crate::driver::records;
 use crate::enforceable;
 use crate::error::Error;
 use crate::node::Node;
+use crate::restored;
 
 control_plane::refusal_codes! {
     BAD_SOURCE = "source/malformed-source", Input,
@@ -207,10 +208,17 @@ where
         let now = node.now();
         let signer = OwnSigner::of(&node.identity)?;
         let members = Members::load(&node, [node.us.clone()], now).await?;
-        let envelope = node.store.read(move |store| make(store, now, &signer).map_err(log_error)).await?;
+        let peers = replication::replicas(&node.config.load());
+        let asked = peers.clone();
+        let envelope = node
+            .store
+            .read(move |store| {
+                restored::require_replicas_asked(store, &asked)?;
+                make(store, now, &signer).map_err(log_error)
+            })
+            .await?;
         let checked = tokio::task::spawn_blocking(move || log::check(envelope, &members, now));
         let checked = checked.await.map_err(Error::ours)??;
-        let peers = replication::replicas(&node.config.load());
         let append = move |tx: &Tx<'_>| match log::append(&mut TxLog(tx), checked).map_err(log_error)? {
             Admission::New(admitted) => {
                 let result = also(tx, &admitted)?;

@@ -29,6 +29,7 @@ use super::{admission, heads, publication};
 use crate::config::Config;
 use crate::error::Error;
 use crate::node::Node;
+use crate::restored;
 use crate::transport::dialer::Link;
 
 control_plane::refusal_codes! {
@@ -76,11 +77,18 @@ pub async fn pull(node: &Arc<Node>, peer: &ParticipantId) -> Result<usize, Error
     let held = heads(node).await?;
     let ours: Vec<HeadMark> = held.iter().map(|(mark, _)| mark.clone()).collect();
     let mut taken = 0;
+    let theirs_of_us = theirs.iter().find(|mark| mark.publisher == node.us).cloned();
     for missing in missing(&ours, &theirs) {
         let frozen = held.iter().any(|(mark, frozen)| *frozen && mark.publisher == missing.publisher);
         if !frozen && can_be_checked(node, peer, &missing.publisher).await? {
             taken += fetch(node, &link, &mut client, peer, &missing).await?;
         }
+    }
+    let us = node.us.clone();
+    let head = node.store.read(move |store| log::head(&SnapshotLog(store), &us).map_err(log_error)).await?;
+    let held = head.map_or((0, 0), |head| (head.epoch, head.seq));
+    if theirs_of_us.is_none_or(|mark| (mark.epoch, mark.seq) <= held) {
+        restored::replica_asked(node, peer).await?;
     }
     Ok(taken)
 }
@@ -131,7 +139,7 @@ pub async fn deliver_envelope(
 }
 
 /// The peers with whom logs are exchanged.
-pub(super) fn replicas(config: &Config) -> Vec<ParticipantId> {
+pub fn replicas(config: &Config) -> Vec<ParticipantId> {
     let replicating = config.peers.iter().filter(|peer| peer.replicate);
     replicating.map(|peer| peer.participant.clone()).collect()
 }
@@ -242,11 +250,6 @@ impl Delivery {
 }
 
 async fn round(node: &Arc<Node>) {
-    match publication::renew_if_due(node).await {
-        Ok(Some(until)) => tracing::info!(%until, "our catalogue entries were renewed"),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "our catalogue entries could not be renewed"),
-    }
     let peers = futures::stream::iter(replicas(&node.config.load()));
     peers
         .for_each_concurrent(PULLS_AT_ONCE, |peer| async move {
@@ -257,6 +260,11 @@ async fn round(node: &Arc<Node>) {
             }
         })
         .await;
+    match publication::renew_if_due(node).await {
+        Ok(Some(until)) => tracing::info!(%until, "our catalogue entries were renewed"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "our catalogue entries could not be renewed"),
+    }
 }
 
 /// Fetches one missing run, piece by piece, for as long as it grows.
