@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "fairlead", version, propagate_version = true, max_term_width = 110)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 our fault, 2 usage, 3 refused by policy, 4 refused by peer, 5 not found, \
+    after_help = "Example: fairlead demo\nExit codes: 0 done, 1 our fault, 2 usage, 3 refused by policy, 4 refused by peer, 5 not found, \
                         6 unavailable.\nEvery command prints a table for people, or JSON with --json."
 )]
 pub struct Cli {
@@ -58,34 +58,40 @@ pub enum Command {
     #[command(after_help = "Example: fairlead run --config connector-config/hong-kong.toml")]
     Run(ConfigFile),
     /// Check settings without opening anything
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead config check connector-config/hong-kong.toml")]
     Config(ConfigCommand),
     /// The authority of a data space: identities, statements, revocation
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example: fairlead authority init --dir authority --name \"Bay Area data space\""
+    )]
     Authority(AuthorityCommand),
     /// Enrol this connector with an authority: makes the key here, sends only a signing request
     #[command(after_help = "Example: fairlead enrol --config hong-kong.toml --token-file token.txt")]
     Enrol(EnrolArgs),
     /// Offer datasets
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example: fairlead dataset publish weather.ttl --source file:shared/weather.csv"
+    )]
     Dataset(DatasetCommand),
     /// Search the shared catalogue
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead catalogue search 天氣")]
     Catalogue(CatalogueCommand),
     /// Negotiate an agreement for a dataset
     #[command(after_help = "Example: fairlead negotiate https://hku.example/id/weather --wait 30")]
     Negotiate(NegotiateArgs),
     /// Negotiations under way and ended
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead negotiation list")]
     Negotiation(NegotiationCommand),
     /// Agreements, and what may still be done under them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead agreement show urn:uuid:…")]
     Agreement(AgreementCommand),
     /// The connectors we know
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead peer list")]
     Peer(PeerCommand),
     /// Pull data under an agreement
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead transfer start urn:uuid:…")]
     Transfer(TransferCommand),
     /// Use pulled data: decision, counter and record come before the first byte
     #[command(
@@ -94,19 +100,22 @@ pub enum Command {
     )]
     Use(UseArgs),
     /// What this connector holds of others' data
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead holdings show urn:uuid:…")]
     Holdings(HoldingsCommand),
     /// Write, check, explain, compare and test policies; needs no running connector
+    #[command(after_help = "Example: fairlead policy check offer.json")]
     Policy(super::policy::PolicyArgs),
     /// The append-only record of what this connector did
     #[command(after_help = "Example: fairlead ledger --from 0 --json")]
     Ledger(LedgerArgs),
     /// Find out what is wrong, here or on the way to a peer
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: fairlead doctor peer https://hku.example/id")]
     Doctor(DoctorCommand),
     /// The state of the running connector
+    #[command(after_help = "Example: fairlead status --json")]
     Status,
     /// Read settings, certificates and lists again
+    #[command(after_help = "Example: fairlead reload")]
     Reload,
     /// Copy the state of the running connector to one file
     #[command(after_help = "Example: fairlead backup /var/backups/fairlead-2026-11-24.db")]
@@ -318,6 +327,7 @@ pub enum DatasetCommand {
         dataset: String,
     },
     /// What we offer
+    #[command(after_help = "Example: fairlead dataset list")]
     List(PageArgs),
 }
 
@@ -392,8 +402,10 @@ pub struct NegotiateArgs {
 #[derive(Debug, Subcommand)]
 pub enum NegotiationCommand {
     /// All negotiations, oldest first
+    #[command(after_help = "Example: fairlead negotiation list")]
     List(PageArgs),
     /// One negotiation
+    #[command(after_help = "Example: fairlead negotiation show urn:uuid:… --wait 30")]
     Show {
         /// Our name for it
         id: String,
@@ -431,8 +443,10 @@ pub enum NegotiationCommand {
 #[derive(Debug, Subcommand)]
 pub enum AgreementCommand {
     /// All agreements, oldest first
+    #[command(after_help = "Example: fairlead agreement list --json")]
     List(PageArgs),
     /// One agreement: clauses, both signatures, state
+    #[command(after_help = "Example: fairlead agreement show urn:uuid:… --language zh-Hant")]
     Show {
         /// The agreement
         id: String,
@@ -441,15 +455,19 @@ pub enum AgreementCommand {
     #[command(after_help = "Example: fairlead agreement suspend urn:uuid:… --reason \"audit\"")]
     Suspend(ChangeArgs),
     /// Lift a suspension of ours
+    #[command(after_help = "Example: fairlead agreement resume urn:uuid:… --reason \"inquiry closed\"")]
     Resume(ChangeArgs),
     /// End the agreement for good; the peer is told
+    #[command(
+        after_help = "Example: fairlead agreement revoke urn:uuid:… --reason \"errors found in the series\""
+    )]
     Revoke(ChangeArgs),
 }
 
 /// What to change, and why.
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
-    /// Which one
+    /// Which one, as the list names it
     pub id: String,
     /// Recorded, and told to the peer
     #[arg(long, default_value = "")]
@@ -460,6 +478,7 @@ pub struct ChangeArgs {
 #[derive(Debug, Subcommand)]
 pub enum PeerCommand {
     /// Configured and seen peers
+    #[command(after_help = "Example: fairlead peer list")]
     List(PageArgs),
     /// Refuse everything from a peer until resumed
     #[command(
@@ -467,6 +486,9 @@ pub enum PeerCommand {
     )]
     Suspend(ChangeArgs),
     /// Talk to a peer again
+    #[command(
+        after_help = "Example: fairlead peer resume https://hku.example/id --reason \"inquiry closed\""
+    )]
     Resume(ChangeArgs),
 }
 
@@ -483,17 +505,22 @@ pub enum TransferCommand {
         no_wait: bool,
     },
     /// All transfers, oldest first
+    #[command(after_help = "Example: fairlead transfer list")]
     List(PageArgs),
     /// One transfer
+    #[command(after_help = "Example: fairlead transfer show urn:uuid:…")]
     Show {
         /// Our name for it
         id: String,
     },
     /// Pause; either side may
+    #[command(after_help = "Example: fairlead transfer suspend urn:uuid:… --reason \"maintenance tonight\"")]
     Suspend(ChangeArgs),
     /// Go on where it stopped
+    #[command(after_help = "Example: fairlead transfer resume urn:uuid:…")]
     Resume(ChangeArgs),
     /// End it for good
+    #[command(after_help = "Example: fairlead transfer terminate urn:uuid:… --reason \"no longer needed\"")]
     Terminate(ChangeArgs),
 }
 
@@ -535,13 +562,16 @@ pub struct UseArgs {
 #[derive(Debug, Subcommand)]
 pub enum HoldingsCommand {
     /// Everything held
+    #[command(after_help = "Example: fairlead holdings list")]
     List(PageArgs),
     /// One holding: what may be done until when, counts left, duties owed
+    #[command(after_help = "Example: fairlead holdings show urn:uuid:…")]
     Show {
         /// The agreement
         agreement: String,
     },
     /// Destroy the keys of a holding before its deadline, with proof to the provider
+    #[command(after_help = "Example: fairlead holdings delete urn:uuid:…")]
     Delete {
         /// The agreement
         agreement: String,
@@ -563,7 +593,7 @@ pub struct LedgerArgs {
 #[derive(Debug, Subcommand)]
 pub enum DoctorCommand {
     /// This connector: settings, certificate, statement, clock, disk
-    #[command(name = "self")]
+    #[command(name = "self", after_help = "Example: fairlead doctor self")]
     Here,
     /// A dry run against a peer: resolution, IPv6, TLS, certificate, statement, clock, versions
     #[command(after_help = "Example: fairlead doctor peer '[2001:db8::7]:7443'")]
@@ -582,4 +612,22 @@ pub struct DemoArgs {
     /// Wait for Enter before each step
     #[arg(long)]
     pub pause: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn check(path: &str, command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains(&format!("Example: {path}")), "`{path}`: its help has no example: {help}");
+        command.get_subcommands().for_each(|below| check(&format!("{path} {}", below.get_name()), below));
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        check("fairlead", &Cli::command());
+    }
 }

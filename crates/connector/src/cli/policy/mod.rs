@@ -42,6 +42,7 @@ enum PolicyCommand {
     )]
     New(author::NewArgs),
     /// List the templates: the 25 IDS policy classes and the common research cases
+    #[command(after_help = "Example: fairlead policy templates --language zh-Hans")]
     Templates,
     /// Report every problem by place with a suggestion, what is doubtful, and whether this connector can hold it
     #[command(after_help = "Example: fairlead policy check offer.json")]
