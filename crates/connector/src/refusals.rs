@@ -21,6 +21,10 @@ pub fn all() -> Vec<&'static Code> {
         crate::enforceable::CODES,
         crate::error::CODES,
         crate::grpc::CODES,
+        crate::http::CODES,
+        crate::http::client::CODES,
+        crate::http::data::CODES,
+        crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,
         crate::run::CODES,
@@ -32,6 +36,7 @@ pub fn all() -> Vec<&'static Code> {
         .iter()
         .chain(control_plane::CODES)
         .chain(identity::CODES)
+        .chain(dsp::CODES)
         .chain(data_plane::CODES)
         .chain(crate::catalogue::ALL_CODES)
         .flat_map(|list| list.iter().copied());

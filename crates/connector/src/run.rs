@@ -88,6 +88,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     let peers_address = peers.local_addr().map_err(Error::ours)?;
     serve_peers(&node, peers, &mut tasks);
     serve_admin(&node, &mut tasks)?;
+    crate::http::server::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
     restored::close_counted(&node).await?;
@@ -246,6 +247,7 @@ async fn open_node(
         logs,
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
+        dsp_root: std::sync::OnceLock::new(),
         stop: CancellationToken::new(),
     }))
 }

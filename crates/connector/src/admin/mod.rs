@@ -146,6 +146,7 @@ calls! {
     show_transfer(ShowTransferRequest) -> Transfer = transfers::show;
     suspend_transfer(ChangeTransferRequest) -> Transfer = transfers::suspend;
     resume_transfer(ChangeTransferRequest) -> Transfer = transfers::resume;
+    complete_transfer(ChangeTransferRequest) -> Transfer = transfers::complete;
     terminate_transfer(ChangeTransferRequest) -> Transfer = transfers::terminate;
     list_holdings(PageRequest) -> HoldingList = holdings::list;
     show_holding(ShowHoldingRequest) -> Holding = holdings::show;

@@ -6,7 +6,7 @@ use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::AgreementId;
 use control_plane::status::{Act, Holds};
-use control_plane::transfer::{Command, State, TransferProcess};
+use control_plane::transfer::{Command, GRPC_PULL, State, TransferProcess};
 use futures::stream;
 use proto::admin;
 use store::{Collection, Signal};
@@ -14,13 +14,25 @@ use tonic::Status;
 
 use super::{Answers, instant, next_page, page, refuse};
 use crate::data;
-use crate::driver::transfers;
+use crate::driver::{records, transfers};
 use crate::error::Error;
+use crate::http;
 use crate::node::Node;
 
 /// Asks for the dataset of an agreement.
 pub async fn start(node: &Arc<Node>, request: admin::StartTransferRequest) -> Result<admin::Transfer, Error> {
-    let process = transfers::open(node, AgreementId::parse(&request.agreement)?).await?;
+    let agreement = AgreementId::parse(&request.agreement)?;
+    let address = match request.counterparty_address.as_str() {
+        "" => None,
+        address => {
+            let id = agreement.clone();
+            let held = node.store.read(move |store| records::agreement(store, &id)).await?;
+            let held = records::found(held, &transfers::AGREEMENT_NOT_FOUND, agreement.as_str())?;
+            Some(http::counterparty(node, held.signed.agreement().assigner(), address)?)
+        }
+    };
+    let format = if request.format.is_empty() { GRPC_PULL } else { &request.format };
+    let process = transfers::open(node, agreement, format, address).await?;
     shown(node, &process).await
 }
 
@@ -52,12 +64,20 @@ pub async fn suspend(
     shown(node, &transfers::command(node, &request.id, Command::Suspend(cause)).await?).await
 }
 
-/// Lets a transfer that we paused go on.
+/// Lets a transfer that waits for us start, or one that we paused go on.
 pub async fn resume(
     node: &Arc<Node>,
     request: admin::ChangeTransferRequest,
 ) -> Result<admin::Transfer, Error> {
-    shown(node, &transfers::command(node, &request.id, Command::Start(None)).await?).await
+    shown(node, &transfers::start(node, &request.id).await?).await
+}
+
+/// Says that all bytes have arrived, where this connector does not see it itself.
+pub async fn complete(
+    node: &Arc<Node>,
+    request: admin::ChangeTransferRequest,
+) -> Result<admin::Transfer, Error> {
+    shown(node, &transfers::command(node, &request.id, Command::Complete).await?).await
 }
 
 /// Ends a transfer for good.
@@ -130,6 +150,18 @@ fn suspension(holds: &Holds) -> (String, String, String) {
     }
 }
 
+fn endpoint(state: &State) -> String {
+    match state {
+        State::Started { data_address: Some(address) }
+        | State::Suspended { data_address: Some(address), .. } => address.endpoint().to_owned(),
+        State::Requested
+        | State::Started { data_address: None }
+        | State::Suspended { data_address: None, .. }
+        | State::Completed { .. }
+        | State::Terminated { .. } => String::new(),
+    }
+}
+
 async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Transfer, Error> {
     let progress = data::progress(node, process).await?;
     let (code, reason, suspended_by) = match process.state() {
@@ -156,5 +188,7 @@ async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Tra
         reason,
         suspended_by,
         updated: instant(process.updated()),
+        format: process.format().to_owned(),
+        endpoint: endpoint(process.state()),
     })
 }

@@ -381,8 +381,14 @@ pub struct NegotiateArgs {
     #[arg(long, default_value = "")]
     pub offer: String,
     /// Other terms: a file with an ODRL offer in JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", alias = "offer-file")]
     pub terms: Option<PathBuf>,
+    /// The provider, for a dataset that is in no catalogue of ours; needs `--peer-url` and `--terms`
+    #[arg(long, value_name = "PARTICIPANT", default_value = "", requires_all = ["peer_url", "terms"])]
+    pub peer: String,
+    /// Where the provider speaks the Dataspace Protocol over HTTP
+    #[arg(long, value_name = "URL", default_value = "", requires = "peer")]
+    pub peer_url: String,
     /// Seconds to wait for the end; 0 returns at once
     #[arg(long, default_value_t = 30)]
     pub wait: u32,
@@ -478,6 +484,12 @@ pub enum TransferCommand {
     Start {
         /// The agreement
         agreement: String,
+        /// The format, e.g. HttpData-PULL; our own pull where none is given
+        #[arg(long, default_value = "")]
+        format: String,
+        /// Where the provider speaks the Dataspace Protocol over HTTP
+        #[arg(long, value_name = "URL", default_value = "")]
+        peer_url: String,
         /// Return at once instead of waiting for the end
         #[arg(long)]
         no_wait: bool,
@@ -491,8 +503,10 @@ pub enum TransferCommand {
     },
     /// Pause; either side may
     Suspend(ChangeArgs),
-    /// Go on where it stopped
+    /// Start one that waits for us, or go on where we paused
     Resume(ChangeArgs),
+    /// Say that all bytes have arrived, for formats that another client pulls
+    Complete(ChangeArgs),
     /// End it for good
     Terminate(ChangeArgs),
 }

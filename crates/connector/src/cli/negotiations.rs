@@ -18,6 +18,8 @@ pub(super) async fn negotiate(output: Output, admin: &mut Admin, args: Negotiate
         offer: args.offer,
         offer_text,
         wait_seconds: args.wait,
+        counterparty: args.peer,
+        counterparty_address: args.peer_url,
     };
     let negotiation = admin.negotiate(request).await?.into_inner();
     show(output, &negotiation)

@@ -11,8 +11,9 @@ use super::output::{Failure, Output, exit, facts};
 pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferCommand) -> Result<(), Failure> {
     let change = |ChangeArgs { id, reason }| admin::ChangeTransferRequest { id, reason };
     let transfer = match command {
-        TransferCommand::Start { agreement, no_wait } => {
-            let started = admin.start_transfer(admin::StartTransferRequest { agreement }).await?.into_inner();
+        TransferCommand::Start { agreement, format, peer_url, no_wait } => {
+            let request = admin::StartTransferRequest { agreement, counterparty_address: peer_url, format };
+            let started = admin.start_transfer(request).await?.into_inner();
             if no_wait { started } else { watch(output, admin, started).await? }
         }
         TransferCommand::List(page) => {
@@ -39,6 +40,7 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferComm
         }
         TransferCommand::Suspend(args) => admin.suspend_transfer(change(args)).await?.into_inner(),
         TransferCommand::Resume(args) => admin.resume_transfer(change(args)).await?.into_inner(),
+        TransferCommand::Complete(args) => admin.complete_transfer(change(args)).await?.into_inner(),
         TransferCommand::Terminate(args) => {
             let ended = admin.terminate_transfer(change(args)).await?.into_inner();
             return output.show(&ended, transfer_facts);
@@ -93,6 +95,8 @@ fn transfer_facts(transfer: &admin::Transfer) -> String {
         ("agreement", transfer.agreement.clone()),
         ("dataset", transfer.dataset.clone()),
         ("state", transfer.state.clone()),
+        ("format", transfer.format.clone()),
+        ("endpoint", transfer.endpoint.clone()),
         ("suspended by", transfer.suspended_by.clone()),
         ("bytes", format!("{} of {}", transfer.bytes_done, transfer.bytes_total)),
         ("objects", format!("{} of {}", transfer.objects_done, transfer.objects_total)),

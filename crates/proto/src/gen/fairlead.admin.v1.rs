@@ -272,6 +272,11 @@ pub struct NegotiateRequest {
     /// Wait for the end, at most this long; 0 returns at once.
     #[prost(uint32, tag = "4")]
     pub wait_seconds: u32,
+    /// With whom, and at which base URL, for a dataset that is in no catalogue of ours: both or neither. Needs `offer_text`.
+    #[prost(string, tag = "5")]
+    pub counterparty: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub counterparty_address: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -441,6 +446,12 @@ pub struct PeerList {
 pub struct StartTransferRequest {
     #[prost(string, tag = "1")]
     pub agreement: ::prost::alloc::string::String,
+    /// The base URL at which the provider speaks the Dataspace Protocol over HTTP; empty for gRPC.
+    #[prost(string, tag = "2")]
+    pub counterparty_address: ::prost::alloc::string::String,
+    /// One of the distribution's formats; empty for our own pull.
+    #[prost(string, tag = "3")]
+    pub format: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -477,6 +488,11 @@ pub struct Transfer {
     pub suspended_by: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
     pub updated: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub format: ::prost::alloc::string::String,
+    /// Where the data is to be had, once the provider told; credentials are not shown.
+    #[prost(string, tag = "18")]
+    pub endpoint: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1419,6 +1435,7 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Starts a transfer that was asked of us and waits for a person, or goes on with one that we suspended.
         pub async fn resume_transfer(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeTransferRequest>,
@@ -1439,6 +1456,29 @@ pub mod admin_service_client {
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new("fairlead.admin.v1.AdminService", "ResumeTransfer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn complete_transfer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeTransferRequest>,
+        ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.admin.v1.AdminService/CompleteTransfer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fairlead.admin.v1.AdminService", "CompleteTransfer"),
                 );
             self.inner.unary(req, path, codec).await
         }
@@ -1785,7 +1825,12 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ChangeTransferRequest>,
         ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
+        /// Starts a transfer that was asked of us and waits for a person, or goes on with one that we suspended.
         async fn resume_transfer(
+            &self,
+            request: tonic::Request<super::ChangeTransferRequest>,
+        ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
+        async fn complete_transfer(
             &self,
             request: tonic::Request<super::ChangeTransferRequest>,
         ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
@@ -3107,6 +3152,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeTransferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.admin.v1.AdminService/CompleteTransfer" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteTransferSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangeTransferRequest>
+                    for CompleteTransferSvc<T> {
+                        type Response = super::Transfer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeTransferRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::complete_transfer(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteTransferSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
