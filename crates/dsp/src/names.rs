@@ -2,7 +2,8 @@
 //!
 //! Inside, every dataset, offer and agreement has an absolute IRI, because a bare name means something else at each
 //! provider. On the wire a text of the schemes `https`, `http`, `urn` and `did` stands for itself; anything else is a
-//! bare name *of the provider of the process* and lies below that provider's base. Writing is the exact inverse.
+//! bare name *of the provider of the process* and lies below that provider's base. Writing is the exact inverse. Two
+//! connectors of ours use no bare names.
 
 use control_plane::ids::ParticipantId;
 use control_plane::pids::Role;
@@ -69,8 +70,10 @@ impl Names {
         self.provider(role.other())
     }
 
+    /// What bare names of the provider lie below; who speaks our profile calls things by their IRIs.
     fn base(&self, role: Role) -> Option<String> {
         match role {
+            _ if self.profile => None,
             Role::Provider => self.our_base.clone(),
             Role::Consumer => Some(format!("{}/", self.peer.as_str().trim_end_matches('/'))),
         }
@@ -119,6 +122,16 @@ mod tests {
         assert_eq!(names.party("https://us.example/id"), Some(&names.us));
         assert_eq!(names.party("somebody"), None);
         assert_eq!(names.party_name("https://kit.example/id"), "KIT");
+    }
+
+    #[test]
+    fn who_speaks_our_profile_uses_iris() {
+        let names = Names { profile: true, ..names(Some("https://us.example/id/")) };
+        for role in [Role::Provider, Role::Consumer] {
+            for iri in ["https://us.example/id/A", "https://kit.example/id/A"] {
+                assert_eq!((names.write(iri, role), names.read(iri, role).as_str()), (iri, iri));
+            }
+        }
     }
 
     #[test]
