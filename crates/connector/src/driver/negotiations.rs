@@ -91,7 +91,7 @@ pub async fn open(
         us: node.us.clone(),
         counterparty,
         offer,
-        callback: callback(node, address.as_ref())?,
+        callback: callback_of(node, address.as_ref())?,
         address,
         message_id: fresh::message_id()?,
     };
@@ -204,12 +204,16 @@ pub async fn undelivered(
         .await
 }
 
-/// Where the peer of a process reaches us. Over gRPC that is the name that connectors of our data space dial by
-/// statement or settings; a peer that is called at an HTTP address calls back over HTTP.
-pub fn callback(node: &Node, address: Option<&CallbackAddress>) -> Result<CallbackAddress, Refusal> {
+/// Where peers of our data space reach us: the name that their connectors dial by statement or settings.
+pub fn callback(us: &ParticipantId) -> Result<CallbackAddress, Refusal> {
+    CallbackAddress::parse(&format!("grpcs:{us}"))
+}
+
+/// Where the peer of a process calls us back: over HTTP if that is how we call it.
+pub fn callback_of(node: &Node, address: Option<&CallbackAddress>) -> Result<CallbackAddress, Refusal> {
     match address {
         Some(address) if http::is_http(address) => CallbackAddress::parse(&http::base(node)?),
-        Some(_) | None => CallbackAddress::parse(&format!("grpcs:{}", node.us)),
+        Some(_) | None => callback(&node.us),
     }
 }
 

@@ -85,7 +85,7 @@ pub async fn open(
     let opening = Opening {
         us: node.us.clone(),
         format: format.to_owned(),
-        callback: negotiations::callback(node, address.as_ref())?,
+        callback: negotiations::callback_of(node, address.as_ref())?,
         address,
         message_id: fresh::message_id()?,
     };
