@@ -167,13 +167,16 @@ impl Running {
 pub async fn reload(node: &Arc<Node>) {
     if let Some(path) = &node.settings {
         match Config::load(path) {
-            Ok(changed) => {
-                for path in node.config.load().needs_restart(&changed) {
+            Ok(mut changed) => {
+                let before = node.config.load_full();
+                for path in before.needs_restart(&changed) {
                     tracing::warn!(setting = path, "takes effect at the next start");
                 }
                 if let Some(logs) = &node.logs {
                     logs.set_level(changed.logging.level);
                 }
+                // Who callers are must not change under a listener.
+                changed.dsp_http = before.dsp_http.clone();
                 node.config.store(Arc::new(changed));
             }
             Err(problems) => tracing::error!(%problems, "settings not reloaded: the old ones stay"),
