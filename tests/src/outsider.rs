@@ -137,8 +137,39 @@ fn acknowledge(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> st
     let message: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let pid = |member: &str| message.get(member).cloned().unwrap_or_else(|| json!("urn:uuid:outsider"));
-    let answer = json!({"providerPid": pid("providerPid"), "consumerPid": pid("consumerPid")}).to_string();
+    let answer = json!({"providerPid": pid("providerPid"), "consumerPid": pid("consumerPid")});
+    let answer = if message["@type"] == "CatalogRequestMessage" { catalog(&path) } else { answer };
+    let (answer, link) = (answer.to_string(), link(&path, &headers));
     heard.lock().expect("no listener panics").push((path, message));
     let length = answer.len();
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}")
+    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{link}\r\n{answer}")
+}
+
+/// One dataset a page: two that can be understood, and one that cannot.
+fn catalog(path: &str) -> Value {
+    let (name, operand) = match path.split_once("page=") {
+        None => ("D1", "purpose"),
+        Some((_, "2")) => ("D2", "phaseOfTheMoon"),
+        Some(_) => ("D3", "purpose"),
+    };
+    let constraint = json!([{"leftOperand": operand, "operator": "eq", "rightOperand": "https://w3id.org/dpv#AcademicResearch"}]);
+    let offer = json!({"@id": format!("offer{name}"), "@type": "Offer",
+        "permission": [{"action": "use", "constraint": constraint}]});
+    let service = json!({"@id": "urn:s", "@type": "DataService", "endpointURL": "http://127.0.0.1"});
+    let distribution =
+        json!([{"@type": "Distribution", "format": "HttpData-PULL", "accessService": service}]);
+    let dataset =
+        json!({"@id": name, "@type": "Dataset", "hasPolicy": [offer], "distribution": distribution});
+    message("Catalog", json!({"@id": "urn:c", "participantId": "OUTSIDER", "dataset": [dataset]}))
+}
+
+/// The way to the next page, as long as there is one.
+fn link(path: &str, headers: &[String]) -> String {
+    let host = headers.iter().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+    let next = match path.split_once("?page=") {
+        None if path.ends_with("catalog/request") => "2",
+        Some((_, "2")) => "3",
+        None | Some(_) => return String::new(),
+    };
+    format!("link: <http://{host}/catalog/request?page={next}>; rel=\"next\"\r\n")
 }

@@ -272,6 +272,61 @@ fn every_step_waits_for_a_person() {
     outsider.hears("/completion");
 }
 
+/// The catalogue of an outsider, page by page; what is not understood is told, and the rest can be negotiated.
+#[test]
+fn the_catalogue_of_an_outsider_is_read() {
+    let mut space = Space::empty();
+    with_test_listener(&mut space, "manual");
+    let connector = space.get("hong-kong");
+    let outsider = Outsider::listen();
+    let mut page = String::new();
+    let mut pages = Vec::new();
+    loop {
+        let url = outsider.url();
+        let read = connector.run(&["catalogue", "peer", OUTSIDER, "--peer-url", &url, "--page", &page]);
+        let mut lines = read.done().lines();
+        let next = lines.last().and_then(|line| line["next_page_token"].as_str()).map(str::to_owned);
+        if next.is_some() {
+            lines.pop();
+        }
+        pages.push(lines);
+        match next {
+            Some(next) => page = next,
+            None => break,
+        }
+    }
+    let named = |page: &[Value]| {
+        page.iter().map(|row| (row["dataset"].clone(), row["offers"][0]["id"].clone())).collect::<Vec<_>>()
+    };
+    let expected =
+        |name: &str| vec![(json!(format!("{OUTSIDER}/{name}")), json!(format!("{OUTSIDER}/offer{name}")))];
+    assert_eq!(named(&pages[0]), expected("D1"));
+    assert_eq!(pages[1][0]["offers"], json!([]), "an offer that is not understood is not shown");
+    assert_eq!(named(&pages[2]), expected("D3"));
+
+    let terms = pages[0][0]["offers"][0]["text"].as_str().unwrap();
+    let terms = connector.write("terms.json", terms);
+    let dataset = format!("{OUTSIDER}/D1");
+    let terms = terms.to_str().unwrap();
+    let url = outsider.url();
+    connector
+        .run(&[
+            "negotiate",
+            &dataset,
+            "--terms",
+            terms,
+            "--peer",
+            OUTSIDER,
+            "--peer-url",
+            &url,
+            "--wait",
+            "0",
+        ])
+        .object();
+    let (_, requested) = outsider.hears("/negotiations/request");
+    assert_eq!(requested["offer"]["@id"], "offerD1");
+}
+
 /// Requests that no peer of good will sends.
 #[test]
 fn hostile_requests_are_refused_and_change_nothing() {
@@ -343,6 +398,8 @@ fn two_of_ours_agree_over_https() {
     let listening = provider.process().logged("serving the Dataspace Protocol over HTTP");
     let url = format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap());
     let participant = provider.participant.clone();
+    let shown = consumer.run(&["catalogue", "peer", &participant, "--peer-url", &url]);
+    assert_eq!(shown.done().lines()[0]["offers"][0]["text"], offer, "the catalogue says the same over HTTP");
     let negotiation = consumer
         .run(&[
             "negotiate",

@@ -22,6 +22,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::error::CODES,
         crate::grpc::CODES,
         crate::http::CODES,
+        crate::http::catalogue::CODES,
         crate::http::client::CODES,
         crate::http::data::CODES,
         crate::http::server::CODES,

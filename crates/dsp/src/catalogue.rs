@@ -68,6 +68,11 @@ pub fn write_catalog(
     (Value::Object(body), left_out)
 }
 
+/// The question for a catalogue, without a filter.
+pub fn write_request() -> Value {
+    Value::Object(head("CatalogRequestMessage"))
+}
+
 /// What a peer's catalogue offers, with what of it could not be understood.
 ///
 /// # Errors

@@ -362,6 +362,20 @@ pub enum CatalogueCommand {
         #[arg(long, default_value = "")]
         page: String,
     },
+    /// What a peer offers over HTTP, asked now; with `--json` each offer's text can be the terms of `negotiate`
+    #[command(
+        after_help = "Example: fairlead catalogue peer https://hku.example/id --peer-url https://dsp.hku.example/dsp/2025-1"
+    )]
+    Peer {
+        /// The participant
+        participant: String,
+        /// Where it speaks the Dataspace Protocol over HTTP
+        #[arg(long, value_name = "URL")]
+        peer_url: String,
+        /// Where the page before ended
+        #[arg(long, default_value = "")]
+        page: String,
+    },
     /// One entry, with its offer as clauses
     #[command(
         after_help = "Example: fairlead catalogue show https://hku.example/id/weather --language zh-Hans"

@@ -8,7 +8,7 @@ use control_plane::Refusal;
 use control_plane::ids::{ParticipantId, printable};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::{Request, Uri, header};
+use hyper::{HeaderMap, Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -36,12 +36,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses tried of what one name resolves to.
 const MAX_RESOLVED: usize = 8;
 /// An acknowledgement or an error object, with much room for reasons.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+pub const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 /// What was answered.
 pub struct Answer {
     /// Status.
     pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
 }
@@ -56,8 +58,9 @@ pub async fn post(
     peer: &ParticipantId,
     url: &str,
     body: Vec<u8>,
+    max_answer: usize,
 ) -> Result<Answer, Error> {
-    let target = require_usable(settings, url)?;
+    let target = target(settings, url)?;
     let mut request = Request::post(target.path.as_str())
         .header(header::HOST, target.authority.as_str())
         .header(header::CONTENT_TYPE, "application/json")
@@ -68,7 +71,7 @@ pub async fn post(
     match &settings.identity {
         DspIdentity::Test(_) => {
             let request = request.body(Full::from(body)).map_err(Error::ours)?;
-            exchange(stream, request).await
+            exchange(stream, request, max_answer).await
         }
         DspIdentity::MutualTls => {
             let statement = format!("Bearer {}", node.statement.load().jws);
@@ -85,12 +88,12 @@ pub async fn post(
                     Some(refusal) => refusal,
                     None => not_reached(error),
                 })?;
-            exchange(stream, request).await
+            exchange(stream, request, max_answer).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Error>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max_answer: usize) -> Result<Answer, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -98,9 +101,9 @@ where
     let driven = tokio::spawn(connection);
     let answered = async {
         let (parts, body) = sender.send_request(request).await.map_err(not_reached)?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+        let body = Limited::new(body, max_answer).collect().await;
         let body = body.map_err(|error| Refusal::new(&BAD_ANSWER, error.to_string()))?.to_bytes();
-        Ok(Answer { status: parts.status.as_u16(), body })
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
     .await;
     driven.abort();
@@ -112,7 +115,7 @@ fn not_reached(cause: impl std::fmt::Display) -> Refusal {
 }
 
 /// An address that may be called.
-pub struct Target {
+struct Target {
     host: String,
     port: u16,
     authority: String,
@@ -123,12 +126,19 @@ pub struct Target {
 ///
 /// # Errors
 /// [`ADDRESS_NOT_USABLE`].
-pub fn require_usable(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
+pub fn require_usable(settings: &DspHttp, url: &str) -> Result<(), Refusal> {
+    if url.contains('?') {
+        return Err(Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: a query", printable(url))));
+    }
+    target(settings, url).map(drop)
+}
+
+fn target(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
     let refuse = |why: &str| Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: {why}", printable(url)));
     let uri: Uri = url.parse().map_err(|_| refuse("no URL"))?;
     let authority = uri.authority().ok_or_else(|| refuse("not absolute"))?;
-    if authority.as_str().contains('@') || url.contains(['?', '#']) {
-        return Err(refuse("user, query or fragment"));
+    if authority.as_str().contains('@') || url.contains('#') {
+        return Err(refuse("user or fragment"));
     }
     let default = match (uri.scheme_str(), &settings.identity) {
         (Some("https"), DspIdentity::MutualTls) => 443,
@@ -141,7 +151,7 @@ pub fn require_usable(settings: &DspHttp, url: &str) -> Result<Target, Refusal> 
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
         port: authority.port_u16().unwrap_or(default),
         authority: authority.as_str().to_owned(),
-        path: uri.path().to_owned(),
+        path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
     })
 }
 

@@ -49,7 +49,7 @@ pub async fn send(
     debug_assert_eq!(dsp::conform::check(&ready.post.body), Ok(()), "what is sent keeps to the schemas");
     let url = below(address.as_str(), &ready.post.path);
     let body = serde_json::to_vec(&ready.post.body).map_err(Error::ours)?;
-    match client::post(node, settings, peer, &url, body).await {
+    match client::post(node, settings, peer, &url, body, client::MAX_ANSWER_BYTES).await {
         Ok(answer) => Ok(outcome(ready, &answer)),
         Err(error) => {
             let refusal = error.into_refusal();

@@ -3,7 +3,7 @@
 //! A process uses the binding of its counterparty's address ([`is_http`]). [`server`] takes what others send,
 //! [`deliver`] sends what transactions queued, [`data`] lets outsiders pull, [`identity`] says who they are.
 
-mod catalogue;
+pub mod catalogue;
 pub mod client;
 pub mod data;
 pub mod deliver;

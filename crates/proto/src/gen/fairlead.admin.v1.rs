@@ -229,6 +229,43 @@ pub struct Text {
     pub value: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerCatalogueRequest {
+    #[prost(string, tag = "1")]
+    pub counterparty: ::prost::alloc::string::String,
+    /// The base URL at which it speaks the Dataspace Protocol over HTTP.
+    #[prost(string, tag = "2")]
+    pub counterparty_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Tag of the language of clauses.
+    #[prost(string, tag = "4")]
+    pub language: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerCatalogue {
+    #[prost(message, repeated, tag = "1")]
+    pub datasets: ::prost::alloc::vec::Vec<PeerDataset>,
+    /// What of it could not be understood, and is therefore not among the datasets.
+    #[prost(string, repeated, tag = "2")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerDataset {
+    #[prost(string, tag = "1")]
+    pub dataset: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub titles: ::prost::alloc::vec::Vec<Text>,
+    #[prost(string, repeated, tag = "3")]
+    pub formats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "4")]
+    pub offers: ::prost::alloc::vec::Vec<CatalogueOffer>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CatalogueOffer {
     #[prost(string, tag = "1")]
@@ -988,6 +1025,33 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Asks a peer over HTTP what it offers; nothing of it is kept.
+        pub async fn read_peer_catalogue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PeerCatalogueRequest>,
+        ) -> std::result::Result<tonic::Response<super::PeerCatalogue>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.admin.v1.AdminService/ReadPeerCatalogue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "fairlead.admin.v1.AdminService",
+                        "ReadPeerCatalogue",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn negotiate(
             &mut self,
             request: impl tonic::IntoRequest<super::NegotiateRequest>,
@@ -1739,6 +1803,11 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ShowCatalogueEntryRequest>,
         ) -> std::result::Result<tonic::Response<super::CatalogueEntry>, tonic::Status>;
+        /// Asks a peer over HTTP what it offers; nothing of it is kept.
+        async fn read_peer_catalogue(
+            &self,
+            request: tonic::Request<super::PeerCatalogueRequest>,
+        ) -> std::result::Result<tonic::Response<super::PeerCatalogue>, tonic::Status>;
         async fn negotiate(
             &self,
             request: tonic::Request<super::NegotiateRequest>,
@@ -2254,6 +2323,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowCatalogueEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.admin.v1.AdminService/ReadPeerCatalogue" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadPeerCatalogueSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::PeerCatalogueRequest>
+                    for ReadPeerCatalogueSvc<T> {
+                        type Response = super::PeerCatalogue;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PeerCatalogueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::read_peer_catalogue(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadPeerCatalogueSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
