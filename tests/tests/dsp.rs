@@ -109,8 +109,8 @@ fn an_outsider_negotiates_and_pulls() {
     assert_eq!(finalized["eventType"], "FINALIZED");
     assert_eq!(state(&base, "negotiations", &provider_pid), "FINALIZED");
     let records = connector.ledger();
-    let honest = records.iter().any(|record| record["fields"]["unsignedBy"] == "consumer");
-    assert!(honest || records.iter().any(|record| record.to_string().contains("unsignedBy")), "{records:#?}");
+    let honest = |record: &Value| record.to_string().contains(r#""unsignedBy":"consumer""#);
+    assert!(records.iter().any(honest), "{records:#?}");
 
     let agreement = agreed["agreement"]["@id"].as_str().unwrap();
     let request = message(
@@ -244,7 +244,7 @@ fn every_step_waits_for_a_person() {
     let finalized = message("ContractNegotiationEventMessage", pids(json!({"eventType": "FINALIZED"})));
     assert_eq!(post(&format!("{base}/negotiations/{consumer_pid}/events"), &finalized).status, 200);
     let held = connector.show("agreement", &format!("{OUTSIDER}/A1"));
-    assert_eq!(held["status"], "active", "{held}");
+    assert_eq!((&held["status"], &held["unsigned_by"]), (&json!("active"), &json!("provider")), "{held}");
 
     let started = step(&[
         "transfer",
@@ -260,7 +260,8 @@ fn every_step_waits_for_a_person() {
     let (_, requested) = outsider.hears("/transfers/request");
     assert_eq!(requested["agreementId"], "A1");
     let address = json!({"@type": "DataAddress", "endpointType": "https://w3id.org/idsa/v4.1/HTTP",
-        "endpoint": "http://example.com"});
+        "endpoint": "http://example.com", "endpointProperties": [
+            {"@type": "EndpointProperty", "name": "authorization", "value": "secret"}]});
     let started = message(
         "TransferStartMessage",
         json!({"providerPid": "urn:uuid:outsider", "consumerPid": pid, "dataAddress": address}),
@@ -268,6 +269,8 @@ fn every_step_waits_for_a_person() {
     assert_eq!(post(&format!("{base}/transfers/{pid}/start"), &started).status, 200);
     let shown = connector.show("transfer", pid);
     assert_eq!((&shown["state"], &shown["endpoint"]), (&json!("STARTED"), &json!("http://example.com")));
+    assert_eq!(shown["endpoint_properties"], json!({"authorization": "secret"}));
+    assert!(connector.list("transfer").iter().all(|row| row["endpoint_properties"] == json!({})));
     assert_eq!(step(&["transfer", "complete", pid])["state"], "COMPLETED");
     outsider.hears("/completion");
 }
@@ -425,6 +428,12 @@ fn two_of_ours_agree_over_https() {
     let document: Value = serde_json::from_str(ours["document"].as_str().unwrap()).unwrap();
     assert_eq!(document["signatures"].as_array().unwrap().len(), 2);
     assert!(consumer.ledger().iter().all(|record| !record.to_string().contains("unsignedBy")));
+    let started = consumer
+        .run(&["transfer", "start", agreement, "--format", "HttpData-PULL", "--peer-url", &url])
+        .object();
+    assert_eq!(started["state"], "STARTED", "{started}");
+    let shown = consumer.show("transfer", started["id"].as_str().unwrap());
+    assert_eq!(shown["endpoint_properties"]["authType"], "bearer");
     // What was agreed over HTTP is pulled as what was agreed over gRPC.
     consumer.pull(agreement);
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::AgreementId;
+use control_plane::pids::Role;
 use control_plane::status::{Act, Holds};
-use control_plane::transfer::{Command, GRPC_PULL, State, TransferProcess};
+use control_plane::transfer::{Command, DataAddress, GRPC_PULL, State, TransferProcess};
 use futures::stream;
 use proto::admin;
 use store::{Collection, Signal};
@@ -52,7 +53,15 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
 
 /// One transfer.
 pub async fn show(node: &Arc<Node>, request: admin::ShowTransferRequest) -> Result<admin::Transfer, Error> {
-    shown(node, &transfers::get(node, &request.id).await?).await
+    let process = transfers::get(node, &request.id).await?;
+    let endpoint_properties = match address(process.state()) {
+        // Ours are for the consumer alone.
+        Some(address) if process.role() == Role::Consumer => {
+            address.properties().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
+        Some(_) | None => Default::default(),
+    };
+    Ok(admin::Transfer { endpoint_properties, ..shown(node, &process).await? })
 }
 
 /// Pauses a transfer.
@@ -150,15 +159,10 @@ fn suspension(holds: &Holds) -> (String, String, String) {
     }
 }
 
-fn endpoint(state: &State) -> String {
+const fn address(state: &State) -> Option<&DataAddress> {
     match state {
-        State::Started { data_address: Some(address) }
-        | State::Suspended { data_address: Some(address), .. } => address.endpoint().to_owned(),
-        State::Requested
-        | State::Started { data_address: None }
-        | State::Suspended { data_address: None, .. }
-        | State::Completed { .. }
-        | State::Terminated { .. } => String::new(),
+        State::Started { data_address } | State::Suspended { data_address, .. } => data_address.as_ref(),
+        State::Requested | State::Completed { .. } | State::Terminated { .. } => None,
     }
 }
 
@@ -189,6 +193,7 @@ async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Tra
         suspended_by,
         updated: instant(process.updated()),
         format: process.format().to_owned(),
-        endpoint: endpoint(process.state()),
+        endpoint: address(process.state()).map(|told| told.endpoint().to_owned()).unwrap_or_default(),
+        endpoint_properties: Default::default(),
     })
 }

@@ -138,6 +138,7 @@ fn agreement_text(agreement: &admin::Agreement) -> String {
         ("changed by", agreement.changed_by.clone()),
         ("reason", agreement.reason.clone()),
         ("signed at", agreement.signed_at.clone()),
+        ("not signed by", agreement.unsigned_by.clone()),
         ("hash", agreement.hash.clone()),
         ("valid until", agreement.valid_until.clone()),
     ]);

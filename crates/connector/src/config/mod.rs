@@ -122,9 +122,9 @@ pub struct Authority {
 pub struct Peer {
     /// Its participant; the certificate that is dialled must carry this URI.
     pub participant: ParticipantId,
-    /// Where to dial it, in order of preference; never empty.
+    /// Where to dial it, in order of preference; empty only for a peer that need not sign.
     pub addresses: Vec<Address>,
-    /// Whether catalogue logs are exchanged with it. Default true.
+    /// Whether catalogue logs are exchanged with it. Default true, for a peer that need not sign false.
     pub replicate: bool,
     /// Whether it must sign agreements made over HTTP. Default required; over gRPC always.
     pub signatures: Signing,

@@ -152,12 +152,14 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
     let participant = section
         .required("participant", |value| participants.claim(values::participant(value)?, section.path()));
     let addresses = section.list("addresses", |value| dialled.claim(values::address(value)?, section.path()));
-    let replicate = section.or("replicate", true, values::boolean);
     const SIGNATURES: &[(&str, Signing)] =
         &[("required", Signing::Required), ("if-offered", Signing::IfOffered)];
-    let signatures = section.or("signatures", Signing::Required, values::choice(SIGNATURES));
+    let signatures = section.or("signatures", Signing::Required, values::choice(SIGNATURES))?;
+    // Who cannot sign speaks the Dataspace Protocol over HTTP and nothing else.
+    let ours = signatures == Signing::Required;
+    let replicate = section.or("replicate", ours, values::boolean);
     let addresses = addresses?;
-    if addresses.is_empty() {
+    if addresses.is_empty() && ours {
         section.refuse("addresses", &MISSING, "a peer needs at least one `host:port`");
         return None;
     }
@@ -165,7 +167,7 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
         section.refuse("addresses", &BAD_VALUE, format!("has more than {MAX_ADDRESSES} entries"));
         return None;
     }
-    Some(Peer { participant: participant?, addresses, replicate: replicate?, signatures: signatures? })
+    Some(Peer { participant: participant?, addresses, replicate: replicate?, signatures })
 }
 
 /// Values that may stand only once in a file, with the place that has them.

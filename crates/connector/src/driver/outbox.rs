@@ -238,7 +238,7 @@ async fn send(node: &Arc<Node>, entry: &OutboxEntry) -> Result<Result<Delivered,
     if let Some(address) = http_address(node, entry).await {
         return http::deliver::send(node, entry, &peer, &address).await;
     }
-    if entry.kind == notices::OUTBOX_KIND && http::is_test_peer(node, &peer) {
+    if entry.kind == notices::OUTBOX_KIND && http::is_plain(node, &peer) {
         // The protocol knows no notices; what they are about ends transfers, and that is told.
         tracing::info!(%peer, "a notice has no way to a peer that only speaks the Dataspace Protocol");
         return Ok(Ok(Delivered::Plain));

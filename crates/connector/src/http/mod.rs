@@ -66,12 +66,15 @@ pub fn formats(node: &Node) -> &'static [&'static str] {
     if node.dsp_root.get().is_some() { &[GRPC_PULL, HTTP_PULL] } else { &[GRPC_PULL] }
 }
 
-/// The participant that every caller is in a test, where it is `peer`.
-pub fn is_test_peer(node: &Node, peer: &ParticipantId) -> bool {
-    match node.config.load().dsp_http.as_ref().map(|settings| &settings.identity) {
+/// Whether `peer` speaks the Dataspace Protocol and nothing else of ours.
+pub fn is_plain(node: &Node, peer: &ParticipantId) -> bool {
+    let config = node.config.load();
+    let configured = config.peer(peer).is_some_and(|peer| peer.signatures == Signing::IfOffered);
+    let in_test = match config.dsp_http.as_ref().map(|settings| &settings.identity) {
         Some(DspIdentity::Test(test)) => test.participant == *peer,
         Some(DspIdentity::MutualTls) | None => false,
-    }
+    };
+    configured || in_test
 }
 
 /// The address at which our operator wants to talk to `peer`.

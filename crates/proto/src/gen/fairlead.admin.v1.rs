@@ -405,7 +405,7 @@ pub struct Agreement {
     pub signed_at: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub hash: ::prost::alloc::string::String,
-    /// The two-signature JWS document.
+    /// The JWS document: both signatures, or ours alone.
     #[prost(string, tag = "9")]
     pub document: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "10")]
@@ -416,6 +416,9 @@ pub struct Agreement {
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "13")]
     pub valid_until: ::prost::alloc::string::String,
+    /// The party that did not sign: consumer, provider, or empty where both did.
+    #[prost(string, tag = "14")]
+    pub unsigned_by: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -491,7 +494,7 @@ pub struct StartTransferRequest {
     pub format: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Transfer {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
@@ -527,9 +530,15 @@ pub struct Transfer {
     pub updated: ::prost::alloc::string::String,
     #[prost(string, tag = "17")]
     pub format: ::prost::alloc::string::String,
-    /// Where the data is to be had, once the provider told; credentials are not shown.
+    /// Where the data is to be had, once the provider told.
     #[prost(string, tag = "18")]
     pub endpoint: ::prost::alloc::string::String,
+    /// What else the provider told about it, credentials included; only where one transfer is shown.
+    #[prost(map = "string, string", tag = "19")]
+    pub endpoint_properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
