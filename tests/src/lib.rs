@@ -15,6 +15,7 @@ pub mod chance;
 pub mod command;
 pub mod connector;
 pub mod data;
+pub mod outsider;
 pub mod process;
 pub mod rpc;
 pub mod space;

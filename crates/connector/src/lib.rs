@@ -1,10 +1,12 @@
 //! Fairlead: one participant's connector, its command line, and the authority of a data space.
 //!
 //! Start reading at [`run`]: it opens what a participant is made of and starts its services. [`node::Node`] is what
-//! they share, [`driver`] is the only code that moves a process, [`grpc`] and [`admin`] are the two ways in.
+//! they share, [`driver`] is the only code that moves a process, [`grpc`], [`http`] and [`admin`] are
+//! the ways in.
 
 pub mod admin;
 pub mod authority;
+pub mod caller;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;
@@ -17,6 +19,7 @@ pub mod enforceable;
 pub mod error;
 pub mod fresh;
 pub mod grpc;
+pub mod http;
 pub mod node;
 pub mod peers;
 pub mod policies;

@@ -59,6 +59,8 @@ pub struct Node {
     pub refresh_lists: tokio::sync::Notify,
     /// Where peers connect and where health is served, once bound.
     pub bound: arc_swap::ArcSwapOption<(std::net::SocketAddr, std::net::SocketAddr)>,
+    /// The root of our Dataspace Protocol service over HTTP, once it listens.
+    pub dsp_root: std::sync::OnceLock<String>,
     /// Set when the process is to end.
     pub stop: CancellationToken,
 }

@@ -52,7 +52,8 @@ impl Policies {
 }
 
 /// What is known about a participant before any use: when, and where it is registered.
-pub fn facts_about(statement: &Statement, now: UnixMillis) -> Facts {
+pub fn facts_about(statement: Option<&Statement>, now: UnixMillis) -> Facts {
+    let Some(statement) = statement else { return Facts::at(now) };
     let membership = &statement.membership;
     let registered = |facts: Facts, operand, value| {
         facts.with(operand, Value::symbol(value), Source::Registered, statement.issued)
@@ -66,6 +67,7 @@ pub fn facts_about(statement: &Statement, now: UnixMillis) -> Facts {
 pub struct PublishedTerms {
     policies: Arc<Policies>,
     offers: Vec<(String, Arc<Policy>)>,
+    elsewhere: bool,
 }
 
 impl PublishedTerms {
@@ -76,14 +78,20 @@ impl PublishedTerms {
     ) -> Result<Self, Refusal> {
         let compiled = |(id, text): (String, String)| Ok((id, policies.compiled(&text)?));
         let offers = offers.into_iter().map(compiled).collect::<Result<_, Refusal>>()?;
-        Ok(Self { policies, offers })
+        Ok(Self { policies, offers, elsewhere: false })
+    }
+
+    /// The terms of a provider whose catalogue is none of ours: what it published is not known here, so that no rule
+    /// may accept its offers, and a person may.
+    pub fn elsewhere(policies: Arc<Policies>) -> Self {
+        Self { policies, offers: Vec::new(), elsewhere: true }
     }
 }
 
 impl Terms for PublishedTerms {
     fn standing(&self, offer: &Offer) -> Standing {
         let Some((_, published)) = self.offers.iter().find(|(id, _)| id == offer.id().as_str()) else {
-            return Standing::Unknown;
+            return if self.elsewhere { Standing::Altered } else { Standing::Unknown };
         };
         match self.policies.compiled(offer.text()) {
             Ok(policy) if policy.terms_equal(published) => Standing::Published,

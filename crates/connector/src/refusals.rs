@@ -22,6 +22,11 @@ pub fn all() -> Vec<&'static Code> {
         crate::error::CODES,
         crate::grpc::CODES,
         crate::grpc::identity::CODES,
+        crate::http::CODES,
+        crate::http::catalogue::CODES,
+        crate::http::client::CODES,
+        crate::http::data::CODES,
+        crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,
         crate::restored::CODES,
@@ -34,6 +39,7 @@ pub fn all() -> Vec<&'static Code> {
         .iter()
         .chain(control_plane::CODES)
         .chain(identity::CODES)
+        .chain(dsp::CODES)
         .chain(data_plane::CODES)
         .chain(crate::catalogue::ALL_CODES)
         .flat_map(|list| list.iter().copied());

@@ -88,6 +88,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     let peers_address = peers.local_addr().map_err(Error::ours)?;
     serve_peers(&node, peers, &mut tasks);
     serve_admin(&node, &mut tasks)?;
+    crate::http::server::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
     restored::close_counted(&node).await?;
@@ -166,13 +167,16 @@ impl Running {
 pub async fn reload(node: &Arc<Node>) {
     if let Some(path) = &node.settings {
         match Config::load(path) {
-            Ok(changed) => {
-                for path in node.config.load().needs_restart(&changed) {
+            Ok(mut changed) => {
+                let before = node.config.load_full();
+                for path in before.needs_restart(&changed) {
                     tracing::warn!(setting = path, "takes effect at the next start");
                 }
                 if let Some(logs) = &node.logs {
                     logs.set_level(changed.logging.level);
                 }
+                // Who callers are must not change under a listener.
+                changed.dsp_http = before.dsp_http.clone();
                 node.config.store(Arc::new(changed));
             }
             Err(problems) => tracing::error!(%problems, "settings not reloaded: the old ones stay"),
@@ -246,6 +250,7 @@ async fn open_node(
         logs,
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
+        dsp_root: std::sync::OnceLock::new(),
         stop: CancellationToken::new(),
     }))
 }

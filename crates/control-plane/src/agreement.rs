@@ -244,11 +244,21 @@ impl PartySignature {
     }
 }
 
-/// What the provider holds when it concludes: the agreement with the assigner's signature.
+/// Whether a counterparty must sign an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// It must: a member of our data space.
+    Required,
+    /// It need not: a peer that speaks only the Dataspace Protocol, which knows no signatures. Set for such a peer
+    /// by configuration, never by what a message says.
+    IfOffered,
+}
+
+/// What the provider holds when it concludes: the agreement, with the assigner's signature if it signs at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedPart {
     agreement: Agreement,
-    assigner: PartySignature,
+    assigner: Option<PartySignature>,
 }
 
 impl SignedPart {
@@ -258,7 +268,12 @@ impl SignedPart {
     /// [`SIGNATURE_WRONG_PARTY`] or [`SIGNATURE_MALFORMED`].
     pub fn new(agreement: Agreement, assigner: PartySignature) -> Result<Self, Refusal> {
         assigner.require(&agreement.assigner, &agreement)?;
-        Ok(Self { agreement, assigner })
+        Ok(Self { agreement, assigner: Some(assigner) })
+    }
+
+    /// The agreement of an assigner that does not sign; only under [`Signing::IfOffered`].
+    pub fn unsigned(agreement: Agreement) -> Self {
+        Self { agreement, assigner: None }
     }
 
     /// The agreement.
@@ -267,8 +282,8 @@ impl SignedPart {
     }
 
     /// The assigner's signature.
-    pub fn assigner_signature(&self) -> &PartySignature {
-        &self.assigner
+    pub fn assigner_signature(&self) -> Option<&PartySignature> {
+        self.assigner.as_ref()
     }
 
     /// Adds the assignee's signature.
@@ -277,22 +292,43 @@ impl SignedPart {
     /// [`SIGNATURE_WRONG_PARTY`], [`SIGNATURE_MALFORMED`] or [`ANNEX_DIFFERS`].
     pub fn countersigned(self, assignee: PartySignature) -> Result<SignedAgreement, Refusal> {
         assignee.require(&self.agreement.assignee, &self.agreement)?;
-        if self.assigner.annex != assignee.annex {
-            return Err(Refusal::new(
-                &ANNEX_DIFFERS,
-                format!("assigner {}, assignee {}", self.assigner.annex, assignee.annex),
-            ));
-        }
-        Ok(SignedAgreement { agreement: self.agreement, assigner: self.assigner, assignee })
+        let signatures = match self.assigner {
+            Some(assigner) if assigner.annex != assignee.annex => {
+                return Err(Refusal::new(
+                    &ANNEX_DIFFERS,
+                    format!("assigner {}, assignee {}", assigner.annex, assignee.annex),
+                ));
+            }
+            Some(assigner) => Signatures::Both { assigner, assignee },
+            None => Signatures::Assignee(assignee),
+        };
+        Ok(SignedAgreement { agreement: self.agreement, signatures })
+    }
+
+    /// The agreement that its assignee verified without signing; only under [`Signing::IfOffered`].
+    ///
+    /// # Errors
+    /// [`SIGNATURE_WRONG_PARTY`] if nobody signed: one of the parties is us, and we always sign.
+    pub fn uncountersigned(self) -> Result<SignedAgreement, Refusal> {
+        let assigner =
+            self.assigner.ok_or_else(|| Refusal::new(&SIGNATURE_WRONG_PARTY, "neither party signed"))?;
+        Ok(SignedAgreement { agreement: self.agreement, signatures: Signatures::Assigner(assigner) })
     }
 }
 
-/// An agreement with both parties' signatures over the same annex: the only kind that is enforced.
+/// An agreement that is enforced: both parties signed it over the same annex, or we did and the other party is one
+/// whose configuration says [`Signing::IfOffered`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedAgreement {
     agreement: Agreement,
-    assigner: PartySignature,
-    assignee: PartySignature,
+    signatures: Signatures,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Signatures {
+    Both { assigner: PartySignature, assignee: PartySignature },
+    Assigner(PartySignature),
+    Assignee(PartySignature),
 }
 
 impl SignedAgreement {
@@ -302,53 +338,53 @@ impl SignedAgreement {
     }
 
     /// The provider's signature.
-    pub fn assigner_signature(&self) -> &PartySignature {
-        &self.assigner
+    pub fn assigner_signature(&self) -> Option<&PartySignature> {
+        match &self.signatures {
+            Signatures::Both { assigner, .. } | Signatures::Assigner(assigner) => Some(assigner),
+            Signatures::Assignee(_) => None,
+        }
     }
 
     /// The consumer's signature.
-    pub fn assignee_signature(&self) -> &PartySignature {
-        &self.assignee
+    pub fn assignee_signature(&self) -> Option<&PartySignature> {
+        match &self.signatures {
+            Signatures::Both { assignee, .. } | Signatures::Assignee(assignee) => Some(assignee),
+            Signatures::Assigner(_) => None,
+        }
     }
 
-    /// The annex digest that both signed.
+    /// The party that did not sign, if one did not.
+    pub fn unsigned_by(&self) -> Option<Role> {
+        match &self.signatures {
+            Signatures::Both { .. } => None,
+            Signatures::Assigner(_) => Some(Role::Consumer),
+            Signatures::Assignee(_) => Some(Role::Provider),
+        }
+    }
+
+    /// The annex digest that was signed.
     pub fn annex(&self) -> &Digest {
-        &self.assigner.annex
+        match &self.signatures {
+            Signatures::Both { assigner, .. } | Signatures::Assigner(assigner) => &assigner.annex,
+            Signatures::Assignee(assignee) => &assignee.annex,
+        }
     }
 
-    /// Both signatures as one JWS JSON document (RFC 7515, 7.2.1), RFC 8785 form, assigner first.
+    /// The signatures as one JWS JSON document (RFC 7515, 7.2.1), RFC 8785 form, assigner first.
     ///
     /// # Errors
     /// [`SIGNATURE_MALFORMED`] is unreachable for values made by this crate, and returned rather than assumed.
     pub fn document(&self) -> Result<String, Refusal> {
         let refuse = || Refusal::new(&SIGNATURE_MALFORMED, "cannot be written as a JWS JSON document");
-        let assigner = CompactJws::split(&self.assigner.jws).ok_or_else(refuse)?;
-        let assignee = CompactJws::split(&self.assignee.jws).ok_or_else(refuse)?;
-        let signature =
-            |parts: &CompactJws<'_>| json!({"protected": parts.protected, "signature": parts.signature});
-        let document =
-            json!({"payload": assigner.payload, "signatures": [signature(&assigner), signature(&assignee)]});
+        let mut payload = None;
+        let mut signatures = Vec::new();
+        for signature in [self.assigner_signature(), self.assignee_signature()].into_iter().flatten() {
+            let parts = CompactJws::split(&signature.jws).ok_or_else(refuse)?;
+            signatures.push(json!({"protected": parts.protected, "signature": parts.signature}));
+            payload = Some(parts.payload);
+        }
+        let document = json!({"payload": payload.ok_or_else(refuse)?, "signatures": signatures});
         serde_jcs::to_string(&document).map_err(|_| refuse())
-    }
-}
-
-/// An agreement with a peer outside our data space that cannot sign: recorded and shown as unsigned.
-///
-/// Nothing in this crate turns it into a [`SignedAgreement`], and transfers here accept only those.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedAgreement {
-    agreement: Agreement,
-}
-
-impl UnsignedAgreement {
-    /// Holds the agreement; only for a peer whose configuration says `unsigned = "accept"`.
-    pub fn new(agreement: Agreement) -> Self {
-        Self { agreement }
-    }
-
-    /// The agreement.
-    pub fn agreement(&self) -> &Agreement {
-        &self.agreement
     }
 }
 

@@ -33,6 +33,15 @@ pub fn arrival(id: &MessageId, body: &Digest, accepted: Option<&Digest>) -> Resu
     }
 }
 
+/// What was accepted before under this id. A derived id names a body, not an act: a peer that gives its messages no
+/// ids may well suspend twice in the same words, so that only its last message can be a repeat.
+pub fn known<'a, T>(id: &MessageId, accepted: &'a [T], id_of: impl Fn(&T) -> &MessageId) -> Option<&'a T> {
+    if id.is_derived() {
+        return accepted.last().filter(|last| id_of(last) == id);
+    }
+    accepted.iter().find(|earlier| id_of(earlier) == id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +53,15 @@ mod tests {
         assert_eq!(arrival(&id, &one, None), Ok(Arrival::New));
         assert_eq!(arrival(&id, &one, Some(&one)), Ok(Arrival::Repeat));
         assert_eq!(arrival(&id, &one, Some(&other)).unwrap_err().code, &MESSAGE_ID_REUSED);
+    }
+
+    #[test]
+    fn a_derived_id_repeats_only_the_last_message() {
+        let derived = MessageId::derived(&Digest::of(b"1"));
+        let named = MessageId::parse("m").unwrap();
+        let accepted = [derived.clone(), named.clone()];
+        assert_eq!(known(&named, &accepted, |id| id), Some(&named));
+        assert_eq!(known(&derived, &accepted, |id| id), None);
+        assert_eq!(known(&derived, &accepted[..1], |id| id), Some(&derived));
     }
 }

@@ -102,8 +102,23 @@ ids! {
     AgreementId;
     /// A dataset's IRI.
     DatasetId;
-    /// Where the opener of a process asks to be called back (DSP `callbackAddress`); kept, never dialled unchecked.
+    /// Where a side of a process is called (DSP `callbackAddress`); kept, never dialled unchecked.
     CallbackAddress;
+}
+
+/// What derived message ids start with; no uuid or IRI does.
+const DERIVED: &str = "body:";
+
+impl MessageId {
+    /// The id of a message that came without one, made of what it says.
+    pub fn derived(body: &crate::digest::Digest) -> Self {
+        Self(format!("{DERIVED}{body}"))
+    }
+
+    /// Whether it was made by [`MessageId::derived`].
+    pub fn is_derived(&self) -> bool {
+        self.0.starts_with(DERIVED)
+    }
 }
 
 /// A text cut and cleaned for an error message: control and bidirectional characters become `?`.

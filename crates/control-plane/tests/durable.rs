@@ -189,7 +189,7 @@ fn messages() -> Vec<(&'static str, control_plane::negotiation::Message)> {
             say(
                 Role::Consumer,
                 StateName::Agreed,
-                Command::Verify(signed(&terms).assignee_signature().clone()),
+                Command::Verify(signed(&terms).assignee_signature().unwrap().clone()),
             ),
         ),
         ("accepted", event(EventKind::Accepted, "m")),

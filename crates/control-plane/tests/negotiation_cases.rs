@@ -5,10 +5,10 @@ mod support;
 
 use control_plane::agreement::{
     ANNEX_DIFFERS, Annex, PartySignature, SIGNATURE_MALFORMED, SIGNATURE_TYPE, SIGNATURE_WRONG_PARTY,
-    SignedPart,
+    SignedPart, Signing,
 };
 use control_plane::dedupe::MESSAGE_ID_REUSED;
-use control_plane::ids::{ConsumerPid, ProviderPid};
+use control_plane::ids::{ConsumerPid, ParticipantId, ProviderPid};
 use control_plane::negotiation::*;
 use control_plane::pids::{PID_MISMATCH, Role};
 use control_plane::terms::Offer;
@@ -26,7 +26,8 @@ fn request(made: Offer, message_id: &str) -> Message {
 
 fn open(made: Offer) -> Result<Step, control_plane::Refusal> {
     let message = request(made, "open");
-    let received = Received { sender: &consumer(), message: &message, signature: None };
+    let received =
+        Received { sender: &consumer(), message: &message, signature: None, signing: Signing::Required };
     Negotiation::opened_by_peer(&received, p_pid().as_str(), &provider(), &Published, NOW)
 }
 
@@ -85,9 +86,10 @@ fn agreements_that_the_consumer_refuses() {
             provider_pid: p_pid(),
             consumer_pid: c_pid(),
             agreement,
-            assigner_signature: signature.jws().to_owned(),
+            assigner_signature: Some(signature.jws().to_owned()),
         });
-        let received = Received { sender: &provider(), message: &message, signature: given };
+        let received =
+            Received { sender: &provider(), message: &message, signature: given, signing: Signing::Required };
         process.receive(&received, &Published, NOW)
     };
     for ((agreement, signature), code) in cases {
@@ -141,11 +143,11 @@ fn both_signatures_of_the_right_parties_over_one_annex() {
     assert_eq!(twice.unwrap_err().code, &SIGNATURE_WRONG_PARTY);
     let apart = part(&terms).countersigned(by(consumer(), &annex(&offer(4))));
     assert_eq!(apart.unwrap_err().code, &ANNEX_DIFFERS);
-    let other_text = signed(&offer(4)).assignee_signature().clone();
+    let other_text = signed(&offer(4)).assignee_signature().unwrap().clone();
     assert_eq!(part(&terms).countersigned(other_text).unwrap_err().code, &SIGNATURE_MALFORMED);
     let document: serde_json::Value = serde_json::from_str(&signed(&terms).document().unwrap()).unwrap();
     assert_eq!(document["signatures"].as_array().unwrap().len(), 2);
-    let payload = part(&terms).assigner_signature().jws().split('.').nth(1).unwrap().to_owned();
+    let payload = part(&terms).assigner_signature().unwrap().jws().split('.').nth(1).unwrap().to_owned();
     assert_eq!(document["payload"], payload.as_str());
 }
 
@@ -248,7 +250,7 @@ fn rounds_are_bounded_and_leave_room_to_end() {
     both = exchange(
         both,
         Role::Consumer,
-        Command::Verify(signed(&offer(3)).assignee_signature().clone()),
+        Command::Verify(signed(&offer(3)).assignee_signature().unwrap().clone()),
         "verify",
     );
     both = exchange(both, Role::Provider, Command::Finalize, "finalize");
@@ -278,4 +280,51 @@ fn codes_are_distinct_and_well_formed() {
     codes.sort_unstable();
     codes.dedup();
     assert_eq!(codes.len(), all);
+}
+
+/// What a peer that does not sign may and may not do, by whether our configuration lets it.
+#[test]
+fn unsigned_agreements() {
+    let terms = offer(3);
+    let agreed = Message::Agreement(AgreementMessage {
+        message_id: id("agree"),
+        provider_pid: p_pid(),
+        consumer_pid: c_pid(),
+        agreement: agreement(&terms),
+        assigner_signature: None,
+    });
+    let verified = Message::Verification(Verification {
+        message_id: id("verify"),
+        provider_pid: p_pid(),
+        consumer_pid: c_pid(),
+        assignee_signature: None,
+    });
+    let take = |process: &Negotiation, sender: ParticipantId, message: &Message, signing: Signing| {
+        process.receive(&Received { sender: &sender, message, signature: None, signing }, &Published, NOW)
+    };
+    let (consumer_side, _) = pair(StateName::Requested);
+    let refused = take(&consumer_side, provider(), &agreed, Signing::Required).unwrap_err();
+    assert_eq!(refused.code, &SIGNATURE_MISSING);
+    let step = take(&consumer_side, provider(), &agreed, Signing::IfOffered).unwrap();
+    let ours = signed(&terms).assignee_signature().unwrap().clone();
+    let step = command(&step.next, Command::Verify(ours), "v").unwrap();
+    let State::Verified { signed: held } = step.next.state() else { panic!("{:?}", step.next.state()) };
+    assert_eq!((held.unsigned_by(), held.assigner_signature()), (Some(Role::Provider), None));
+
+    let (_, provider_side) = pair(StateName::Agreed);
+    let refused = take(&provider_side, consumer(), &verified, Signing::Required).unwrap_err();
+    assert_eq!(refused.code, &SIGNATURE_MISSING);
+    let step = take(&provider_side, consumer(), &verified, Signing::IfOffered).unwrap();
+    let State::Verified { signed: held } = step.next.state() else { panic!("{:?}", step.next.state()) };
+    assert_eq!((held.unsigned_by(), held.assignee_signature()), (Some(Role::Consumer), None));
+    let told = |effect: &Effect| matches!(effect, Effect::Record(record) if record.fields.iter().any(|(name, value)| *name == "unsignedBy" && value == "consumer"));
+    assert!(step.effects.iter().any(told), "the ledger says who did not sign");
+
+    for process in [&step.next, &take(&consumer_side, provider(), &agreed, Signing::IfOffered).unwrap().next]
+    {
+        let stored = control_plane::durable::encode_negotiation(process).unwrap();
+        assert_eq!(&control_plane::durable::decode_negotiation(&stored).unwrap(), process);
+    }
+    let nobody = SignedPart::unsigned(agreement(&terms)).uncountersigned();
+    assert_eq!(nobody.unwrap_err().code, &SIGNATURE_WRONG_PARTY);
 }

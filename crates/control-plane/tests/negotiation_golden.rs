@@ -6,6 +6,7 @@ mod support;
 use std::fmt::Write as _;
 
 use control_plane::Refusal;
+use control_plane::agreement::Signing;
 use control_plane::negotiation::{
     AgreementMessage, Command, ContractOffer, ContractRequest, EventKind, Message, MessageKind, Negotiation,
     OfferOpening, Received, RequestOpening, StateName, Step, Termination, Verification,
@@ -37,7 +38,8 @@ fn table() -> String {
         // Whoever may open makes us the other role.
         let role = message.sender().map_or(Role::Consumer, Role::other);
         let peer = party(role.other());
-        let received = Received { sender: &peer, message: &message, signature: None };
+        let received =
+            Received { sender: &peer, message: &message, signature: None, signing: Signing::Required };
         let got = Negotiation::opened_by_peer(&received, "urn:uuid:new", &party(role), &Published, NOW);
         line(&mut out, role, "-", "<-", kind.as_str(), got);
     }
@@ -107,13 +109,15 @@ fn message(kind: MessageKind, opens: bool) -> Message {
             provider_pid,
             consumer_pid,
             agreement: agreement(&terms),
-            assigner_signature: part(&terms).assigner_signature().jws().to_owned(),
+            assigner_signature: part(&terms).assigner_signature().map(|signature| signature.jws().to_owned()),
         }),
         MessageKind::Verification => Message::Verification(Verification {
             message_id,
             provider_pid,
             consumer_pid,
-            assignee_signature: signed(&terms).assignee_signature().jws().to_owned(),
+            assignee_signature: signed(&terms)
+                .assignee_signature()
+                .map(|signature| signature.jws().to_owned()),
         }),
         MessageKind::Accepted => event(EventKind::Accepted, "peer-accepted"),
         MessageKind::Finalized => event(EventKind::Finalized, "peer-finalized"),
@@ -129,7 +133,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("accept", accept()),
         ("counter", Command::Counter(terms.clone())),
         ("agree", agree(&terms)),
-        ("verify", Command::Verify(signed(&terms).assignee_signature().clone())),
+        ("verify", Command::Verify(signed(&terms).assignee_signature().unwrap().clone())),
         ("finalize", Command::Finalize),
         ("terminate", Command::Terminate(cause())),
     ]

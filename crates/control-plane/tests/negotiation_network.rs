@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::VecDeque;
 
-use control_plane::agreement::SignedAgreement;
+use control_plane::agreement::{SignedAgreement, Signing};
 use control_plane::cause::Cause;
 use control_plane::durable::{
     decode_negotiation, decode_negotiation_message, encode_negotiation, encode_negotiation_message,
@@ -174,7 +174,12 @@ impl World {
                 let got = match self.side(to).process.clone() {
                     Some(process) => receive(&process, &party(from), &message),
                     None => {
-                        let received = Received { sender: &party(from), message: &message, signature: None };
+                        let received = Received {
+                            sender: &party(from),
+                            message: &message,
+                            signature: None,
+                            signing: Signing::Required,
+                        };
                         Negotiation::opened_by_peer(&received, p_pid().as_str(), &party(to), &Published, NOW)
                     }
                 };
@@ -211,7 +216,7 @@ impl World {
             0 | 1 => Command::Accept { accepts_altered_terms: explicit },
             2 => Command::Counter(offer(u32::from(choice >> 4))),
             3 => Command::Agree { part: part(&table), accepts_altered_terms: explicit },
-            4 => Command::Verify(signed(&table).assignee_signature().clone()),
+            4 => Command::Verify(signed(&table).assignee_signature().unwrap().clone()),
             5 => Command::Finalize,
             6 => Command::Terminate(cause()),
             // The step that the machine waits for, so that long ways are walked often.
@@ -221,7 +226,7 @@ impl World {
                 }
                 WaitsFor::Us(Decision::Offer { .. }) => Command::Accept { accepts_altered_terms: explicit },
                 WaitsFor::Us(Decision::Agreement) => {
-                    Command::Verify(signed(&table).assignee_signature().clone())
+                    Command::Verify(signed(&table).assignee_signature().unwrap().clone())
                 }
                 WaitsFor::Us(Decision::Verification) => Command::Finalize,
                 WaitsFor::Peer | WaitsFor::Nobody => return,
@@ -245,13 +250,15 @@ impl World {
         let lie = agreement(&other_terms);
         let (sender, message) = match (how % 4, message) {
             (1, Message::Agreement(m)) => {
-                let assigner_signature = part(&other_terms).assigner_signature().jws().to_owned();
+                let assigner_signature =
+                    part(&other_terms).assigner_signature().map(|signature| signature.jws().to_owned());
                 let forged =
                     control_plane::negotiation::AgreementMessage { agreement: lie, assigner_signature, ..m };
                 (party(from), Message::Agreement(forged))
             }
             (1, Message::Verification(m)) => {
-                let assignee_signature = signed(&other_terms).assignee_signature().jws().to_owned();
+                let assignee_signature =
+                    signed(&other_terms).assignee_signature().map(|signature| signature.jws().to_owned());
                 let forged = control_plane::negotiation::Verification { assignee_signature, ..m };
                 (party(from), Message::Verification(forged))
             }
@@ -277,8 +284,8 @@ impl World {
             assert_eq!(provider_finals.first(), Some(theirs), "both_sides_hold_the_same_agreement");
         }
         for signed in consumer_finals.iter().chain(provider_finals) {
-            assert_eq!(signed.assigner_signature().party(), &provider(), "both_parties_signed");
-            assert_eq!(signed.assignee_signature().party(), &consumer(), "both_parties_signed");
+            assert_eq!(signed.assigner_signature().unwrap().party(), &provider(), "both_parties_signed");
+            assert_eq!(signed.assignee_signature().unwrap().party(), &consumer(), "both_parties_signed");
             let count = rules(signed.agreement().text());
             let named = (0..=15).map(offer).find(|offer| rules(offer.text()) == count).unwrap();
             assert_eq!(signed.annex(), annex(&named).digest(), "the_annex_names_the_offer_last_on_the_table");

@@ -46,8 +46,13 @@ fn nothing_begins_without_an_active_agreement() {
         assert_eq!(started.require_flow(&agreement).unwrap_err().code, code);
         let ended = started.command(Command::Terminate(cause()), id("m"), &agreement, NOW).unwrap();
         assert!(ended.effects.contains(&Effect::DataMustStop), "stopping needs no active agreement");
-        let opening =
-            Opening { us: consumer(), format: FORMAT.into(), callback: callback(), message_id: id("open") };
+        let opening = Opening {
+            us: consumer(),
+            format: FORMAT.into(),
+            callback: callback(),
+            address: None,
+            message_id: id("open"),
+        };
         let got = TransferProcess::open_as_consumer(opening, support::c_pid(), &agreement, NOW);
         assert_eq!(got.unwrap_err().code, code);
     }
@@ -55,8 +60,13 @@ fn nothing_begins_without_an_active_agreement() {
     assert_eq!(ask(Some(&held()), &["HttpData-PULL"]).unwrap_err().code, &UNSUPPORTED_FORMAT);
     assert_eq!(ask(Some(&held()), &[FORMAT]).unwrap().next.state_name(), StateName::Requested);
     for not_assignee in [provider(), stranger()] {
-        let opening =
-            Opening { us: not_assignee, format: FORMAT.into(), callback: callback(), message_id: id("open") };
+        let opening = Opening {
+            us: not_assignee,
+            format: FORMAT.into(),
+            callback: callback(),
+            address: None,
+            message_id: id("open"),
+        };
         let got = TransferProcess::open_as_consumer(opening, support::c_pid(), &held(), NOW);
         assert_eq!(got.unwrap_err().code, &UNKNOWN_AGREEMENT);
     }

@@ -20,7 +20,7 @@ pub mod digest;
 pub mod ports;
 
 pub use digest::Digest;
-pub use egress::{Chunk, Egress, EgressWatch, PullRequest, SOURCE_CHANGED, WINDOW_MILLIS};
+pub use egress::{Chunk, Egress, EgressWatch, NO_SUCH_OBJECT, PullRequest, SOURCE_CHANGED, WINDOW_MILLIS};
 pub use error::{BoxError, DataError};
 pub use ids::{ObjectId, SessionId};
 pub use ingress::{Ingress, PullPlan, ReceivedObject};
@@ -30,7 +30,7 @@ pub use ports::{
     AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,
 };
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
-pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources};
+pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
 pub use use_session::{ObjectUse, SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
 

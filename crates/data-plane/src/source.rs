@@ -16,7 +16,7 @@ use crate::manifest::{Manifest, ManifestObject};
 
 use file::Roots;
 use http::HttpClient;
-pub use http::HttpHost;
+pub use http::{HttpHost, is_public};
 use publication::ObjectSource;
 pub use publication::Publication;
 pub(crate) use read_ahead::ChunkReader;

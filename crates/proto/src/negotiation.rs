@@ -72,7 +72,7 @@ impl TryFrom<dsp::ContractAgreementMessage> for Message {
             provider_pid: in_field("provider_pid", ProviderPid::parse(&wire.provider_pid))?,
             consumer_pid: in_field("consumer_pid", ConsumerPid::parse(&wire.consumer_pid))?,
             agreement,
-            assigner_signature: wire.assigner_signature,
+            assigner_signature: carried(wire.assigner_signature),
         }))
     }
 }
@@ -85,7 +85,7 @@ impl TryFrom<dsp::ContractAgreementVerificationMessage> for Message {
             message_id: in_field("message_id", MessageId::parse(&wire.message_id))?,
             provider_pid: in_field("provider_pid", ProviderPid::parse(&wire.provider_pid))?,
             consumer_pid: in_field("consumer_pid", ConsumerPid::parse(&wire.consumer_pid))?,
-            assignee_signature: wire.assignee_signature,
+            assignee_signature: carried(wire.assignee_signature),
         }))
     }
 }
@@ -119,6 +119,11 @@ impl TryFrom<dsp::ContractNegotiationTerminationMessage> for Message {
             cause: Cause::new(&wire.code, wire.reason.iter().map(String::as_str)),
         }))
     }
+}
+
+/// proto3 writes a text that is not there as an empty one.
+fn carried(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }
 
 fn offer(wire: dsp::Offer) -> Result<Offer, Refusal> {
@@ -193,14 +198,14 @@ impl From<&Message> for NegotiationCall {
                 assigner: message.agreement.assigner().to_string(),
                 assignee: message.agreement.assignee().to_string(),
                 timestamp: message.agreement.timestamp_text().to_owned(),
-                assigner_signature: message.assigner_signature.clone(),
+                assigner_signature: message.assigner_signature.clone().unwrap_or_default(),
             }),
             Message::Verification(message) => {
                 Self::VerifyAgreement(dsp::ContractAgreementVerificationMessage {
                     message_id: message.message_id.to_string(),
                     provider_pid: message.provider_pid.to_string(),
                     consumer_pid: message.consumer_pid.to_string(),
-                    assignee_signature: message.assignee_signature.clone(),
+                    assignee_signature: message.assignee_signature.clone().unwrap_or_default(),
                 })
             }
             Message::Event(event) => {

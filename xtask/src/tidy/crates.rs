@@ -42,7 +42,7 @@ const PICTURE: &[(&str, &[&str])] = &[
 const ON_TOP: &[&str] = &["federation-tests", "xtask"];
 
 /// Crates without IO, clock, randomness or async: everything they need comes in as arguments.
-const PURE: &[&str] = &["policy", "control-plane", "ledger", "compliance"];
+const PURE: &[&str] = &["policy", "control-plane", "ledger", "compliance", "dsp"];
 
 /// What a pure crate may name itself: parsers, hashes, texts.
 const PURE_MAY_NAME: &[&str] = &[

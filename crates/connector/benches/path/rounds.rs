@@ -92,7 +92,7 @@ pub struct Pulled {
 /// Pulls the dataset of an agreement to the end.
 pub async fn pull(admin: &mut Admin, agreement: &str) -> anyhow::Result<Pulled> {
     let began = Instant::now();
-    let request = StartTransferRequest { agreement: agreement.to_owned() };
+    let request = StartTransferRequest { agreement: agreement.to_owned(), ..Default::default() };
     let id = admin.start_transfer(request).await?.into_inner().id;
     let mut changes = admin.watch_transfer(ShowTransferRequest { id }).await?.into_inner();
     let mut first = None;

@@ -31,7 +31,7 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
     })
 }
 
-/// One agreement with its clauses and both signatures.
+/// One agreement with its clauses and its signatures.
 pub async fn show(node: &Arc<Node>, request: admin::ShowAgreementRequest) -> Result<admin::Agreement, Error> {
     let held = get(node, &request.id).await?;
     let policy = node.policies.compiled(held.signed.agreement().text())?;
@@ -140,6 +140,7 @@ fn shown(node: &Node, held: &HeldAgreement) -> admin::Agreement {
         AgreementStatus::Expired { at } => ("time".to_owned(), at.to_string()),
     };
     admin::Agreement {
+        unsigned_by: held.signed.unsigned_by().map(|role| role.to_string()).unwrap_or_default(),
         id: agreement.id().to_string(),
         dataset: agreement.target().to_string(),
         assigner: agreement.assigner().to_string(),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use catalogue::index::{Hit, Listed, Query};
 use catalogue::report::Problem;
 use catalogue::text::{Language, Texts};
+use control_plane::Refusal;
 use control_plane::ids::{DatasetId, ParticipantId};
+use control_plane::terms::Offer;
 use proto::admin;
 
 use super::agreements::{clauses, language};
@@ -13,6 +15,7 @@ use super::holdings::expand;
 use super::page;
 use crate::catalogue::{DatasetRow, datasets, envelope, envelope_hash, publication};
 use crate::error::Error;
+use crate::http;
 use crate::node::Node;
 
 /// The state of what is in the catalogue; the others are not shown.
@@ -139,6 +142,42 @@ pub async fn show(
         offers,
         media_types: distributions.clone().filter_map(|one| one.media_type.clone()).collect(),
         byte_size: distributions.filter_map(|one| one.byte_size).fold(0, u64::saturating_add),
+    })
+}
+
+/// What a peer offers over HTTP, as it says itself.
+pub async fn of_peer(
+    node: &Arc<Node>,
+    request: admin::PeerCatalogueRequest,
+) -> Result<admin::PeerCatalogue, Error> {
+    let peer = ParticipantId::parse(&request.counterparty)?;
+    let read =
+        http::catalogue::of_peer(node, &peer, &request.counterparty_address, &request.page_token).await?;
+    let offer = |offer: &Offer| {
+        let policy = node.policies.compiled(offer.text())?;
+        Ok::<_, Refusal>(admin::CatalogueOffer {
+            id: offer.id().to_string(),
+            text: offer.text().to_owned(),
+            hash: offer.hash().to_string(),
+            clauses: clauses(&policy, language(&request.language)),
+        })
+    };
+    let text = |(value, language): &(String, String)| admin::Text {
+        language: language.clone(),
+        value: value.clone(),
+    };
+    let dataset = |entry: &::dsp::catalogue::Entry| {
+        Ok::<_, Refusal>(admin::PeerDataset {
+            dataset: entry.dataset.to_string(),
+            titles: entry.titles.iter().map(text).collect(),
+            formats: entry.formats.clone(),
+            offers: entry.offers.iter().map(offer).collect::<Result<_, _>>()?,
+        })
+    };
+    Ok(admin::PeerCatalogue {
+        datasets: read.entries.iter().map(dataset).collect::<Result<_, _>>()?,
+        problems: read.problems.iter().map(ToString::to_string).collect(),
+        next_page_token: read.next.unwrap_or_default(),
     })
 }
 

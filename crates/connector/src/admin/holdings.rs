@@ -126,7 +126,7 @@ fn changes_at(
         assignee: agreement.assignee().as_str(),
         stage: policy::Stage::Transfer,
     };
-    let facts = crate::policies::facts_about(&node.statement.load().statement, now);
+    let facts = crate::policies::facts_about(Some(&node.statement.load().statement), now);
     policy.decide(&request, &facts).valid_until
 }
 

@@ -127,6 +127,7 @@ calls! {
     list_datasets(PageRequest) -> DatasetList = datasets::list;
     search_catalogue(SearchCatalogueRequest) -> SearchCatalogueResponse = datasets::search;
     show_catalogue_entry(ShowCatalogueEntryRequest) -> CatalogueEntry = datasets::show;
+    read_peer_catalogue(PeerCatalogueRequest) -> PeerCatalogue = datasets::of_peer;
     negotiate(NegotiateRequest) -> Negotiation = negotiations::open;
     list_negotiations(PageRequest) -> NegotiationList = negotiations::list;
     show_negotiation(ShowNegotiationRequest) -> Negotiation = negotiations::show;
@@ -146,6 +147,7 @@ calls! {
     show_transfer(ShowTransferRequest) -> Transfer = transfers::show;
     suspend_transfer(ChangeTransferRequest) -> Transfer = transfers::suspend;
     resume_transfer(ChangeTransferRequest) -> Transfer = transfers::resume;
+    complete_transfer(ChangeTransferRequest) -> Transfer = transfers::complete;
     terminate_transfer(ChangeTransferRequest) -> Transfer = transfers::terminate;
     list_holdings(PageRequest) -> HoldingList = holdings::list;
     show_holding(ShowHoldingRequest) -> Holding = holdings::show;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::ids::DatasetId;
+use control_plane::ids::{DatasetId, ParticipantId};
 use control_plane::negotiation::{Decision, Negotiation, State, UNKNOWN_OFFER, WaitsFor};
 use control_plane::terms::Offer;
 use control_plane::{Refusal, durable};
@@ -15,13 +15,26 @@ use crate::driver::negotiations::{self, ByHand};
 use crate::driver::records;
 use crate::enforceable;
 use crate::error::Error;
+use crate::http;
 use crate::node::Node;
 
 /// Opens a negotiation about a dataset of the catalogue, and waits for its end if asked.
 pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<admin::Negotiation, Error> {
     let dataset = DatasetId::parse(&request.dataset)?;
     let now = node.now();
-    let provider = node.catalogue.publisher(&dataset, now)?;
+    let (provider, address) = match (request.counterparty.as_str(), request.counterparty_address.as_str()) {
+        ("", "") => (node.catalogue.publisher(&dataset, now)?, None),
+        ("", _) | (_, "") => {
+            return Err(bad_argument("counterparty and its address belong together"));
+        }
+        (_, _) if request.offer_text.is_empty() => {
+            return Err(bad_argument("a dataset of another catalogue needs the whole offer"));
+        }
+        (participant, address) => {
+            let provider = ParticipantId::parse(participant)?;
+            (provider.clone(), Some(http::counterparty(node, &provider, address)?))
+        }
+    };
     let offer = if request.offer_text.is_empty() {
         chosen(node.catalogue.offers(&dataset, now)?, &request)?
     } else {
@@ -32,7 +45,7 @@ pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<
     }
     // What this connector would not understand it cannot hold: better refused now than after delivery.
     enforceable::require(&*node.policies.compiled(offer.text())?)?;
-    let opened = negotiations::open(node, provider, offer).await?;
+    let opened = negotiations::open(node, provider, offer, address).await?;
     let pid = opened.pids().ours().to_owned();
     settled(node, &pid, request.wait_seconds).await.map(|negotiation| shown(&negotiation))
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::AgreementId;
+use control_plane::pids::Role;
 use control_plane::status::{Act, Holds};
-use control_plane::transfer::{Command, State, TransferProcess};
+use control_plane::transfer::{Command, DataAddress, GRPC_PULL, State, TransferProcess};
 use futures::stream;
 use proto::admin;
 use store::{Collection, Signal};
@@ -14,13 +15,25 @@ use tonic::Status;
 
 use super::{Answers, instant, next_page, page, refuse};
 use crate::data;
-use crate::driver::transfers;
+use crate::driver::{records, transfers};
 use crate::error::Error;
+use crate::http;
 use crate::node::Node;
 
 /// Asks for the dataset of an agreement.
 pub async fn start(node: &Arc<Node>, request: admin::StartTransferRequest) -> Result<admin::Transfer, Error> {
-    let process = transfers::open(node, AgreementId::parse(&request.agreement)?).await?;
+    let agreement = AgreementId::parse(&request.agreement)?;
+    let address = match request.counterparty_address.as_str() {
+        "" => None,
+        address => {
+            let id = agreement.clone();
+            let held = node.store.read(move |store| records::agreement(store, &id)).await?;
+            let held = records::found(held, &transfers::AGREEMENT_NOT_FOUND, agreement.as_str())?;
+            Some(http::counterparty(node, held.signed.agreement().assigner(), address)?)
+        }
+    };
+    let format = if request.format.is_empty() { GRPC_PULL } else { &request.format };
+    let process = transfers::open(node, agreement, format, address).await?;
     shown(node, &process).await
 }
 
@@ -40,7 +53,15 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
 
 /// One transfer.
 pub async fn show(node: &Arc<Node>, request: admin::ShowTransferRequest) -> Result<admin::Transfer, Error> {
-    shown(node, &transfers::get(node, &request.id).await?).await
+    let process = transfers::get(node, &request.id).await?;
+    let endpoint_properties = match address(process.state()) {
+        // Ours are for the consumer alone.
+        Some(address) if process.role() == Role::Consumer => {
+            address.properties().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
+        Some(_) | None => Default::default(),
+    };
+    Ok(admin::Transfer { endpoint_properties, ..shown(node, &process).await? })
 }
 
 /// Pauses a transfer.
@@ -52,12 +73,20 @@ pub async fn suspend(
     shown(node, &transfers::command(node, &request.id, Command::Suspend(cause)).await?).await
 }
 
-/// Lets a transfer that we paused go on.
+/// Lets a transfer that waits for us start, or one that we paused go on.
 pub async fn resume(
     node: &Arc<Node>,
     request: admin::ChangeTransferRequest,
 ) -> Result<admin::Transfer, Error> {
-    shown(node, &transfers::command(node, &request.id, Command::Start(None)).await?).await
+    shown(node, &transfers::start(node, &request.id).await?).await
+}
+
+/// Says that all bytes have arrived, where this connector does not see it itself.
+pub async fn complete(
+    node: &Arc<Node>,
+    request: admin::ChangeTransferRequest,
+) -> Result<admin::Transfer, Error> {
+    shown(node, &transfers::command(node, &request.id, Command::Complete).await?).await
 }
 
 /// Ends a transfer for good.
@@ -130,6 +159,13 @@ fn suspension(holds: &Holds) -> (String, String, String) {
     }
 }
 
+const fn address(state: &State) -> Option<&DataAddress> {
+    match state {
+        State::Started { data_address } | State::Suspended { data_address, .. } => data_address.as_ref(),
+        State::Requested | State::Completed { .. } | State::Terminated { .. } => None,
+    }
+}
+
 async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Transfer, Error> {
     let progress = data::progress(node, process).await?;
     let (code, reason, suspended_by) = match process.state() {
@@ -156,5 +192,8 @@ async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Tra
         reason,
         suspended_by,
         updated: instant(process.updated()),
+        format: process.format().to_owned(),
+        endpoint: address(process.state()).map(|told| told.endpoint().to_owned()).unwrap_or_default(),
+        endpoint_properties: Default::default(),
     })
 }

@@ -372,6 +372,20 @@ pub enum CatalogueCommand {
         #[arg(long, default_value = "")]
         page: String,
     },
+    /// What a peer offers over HTTP, asked now; with `--json` each offer's text can be the terms of `negotiate`
+    #[command(
+        after_help = "Example: fairlead catalogue peer https://hku.example/id --peer-url https://dsp.hku.example/dsp/2025-1"
+    )]
+    Peer {
+        /// The participant
+        participant: String,
+        /// Where it speaks the Dataspace Protocol over HTTP
+        #[arg(long, value_name = "URL")]
+        peer_url: String,
+        /// Where the page before ended
+        #[arg(long, default_value = "")]
+        page: String,
+    },
     /// One entry, with its offer as clauses
     #[command(
         after_help = "Example: fairlead catalogue show https://hku.example/id/weather --language zh-Hans"
@@ -391,8 +405,14 @@ pub struct NegotiateArgs {
     #[arg(long, default_value = "")]
     pub offer: String,
     /// Other terms: a file with an ODRL offer in JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", alias = "offer-file")]
     pub terms: Option<PathBuf>,
+    /// The provider, for a dataset that is in no catalogue of ours; needs `--peer-url` and `--terms`
+    #[arg(long, value_name = "PARTICIPANT", default_value = "", requires_all = ["peer_url", "terms"])]
+    pub peer: String,
+    /// Where the provider speaks the Dataspace Protocol over HTTP
+    #[arg(long, value_name = "URL", default_value = "", requires = "peer")]
+    pub peer_url: String,
     /// Seconds to wait for the end; 0 returns at once
     #[arg(long, default_value_t = 30)]
     pub wait: u32,
@@ -500,6 +520,12 @@ pub enum TransferCommand {
     Start {
         /// The agreement
         agreement: String,
+        /// The format, e.g. HttpData-PULL; our own pull where none is given
+        #[arg(long, default_value = "")]
+        format: String,
+        /// Where the provider speaks the Dataspace Protocol over HTTP
+        #[arg(long, value_name = "URL", default_value = "")]
+        peer_url: String,
         /// Return at once instead of waiting for the end
         #[arg(long)]
         no_wait: bool,
@@ -516,9 +542,12 @@ pub enum TransferCommand {
     /// Pause; either side may
     #[command(after_help = "Example: fairlead transfer suspend urn:uuid:… --reason \"maintenance tonight\"")]
     Suspend(ChangeArgs),
-    /// Go on where it stopped
+    /// Start one that waits for us, or go on where we paused
     #[command(after_help = "Example: fairlead transfer resume urn:uuid:…")]
     Resume(ChangeArgs),
+    /// Say that all bytes have arrived, for formats that another client pulls
+    #[command(after_help = "Example: fairlead transfer complete urn:uuid:…")]
+    Complete(ChangeArgs),
     /// End it for good
     #[command(after_help = "Example: fairlead transfer terminate urn:uuid:… --reason \"no longer needed\"")]
     Terminate(ChangeArgs),

@@ -67,6 +67,29 @@ pub(super) async fn catalogue(
             output.note(&format!("{} found", found.total));
             Ok(())
         }
+        CatalogueCommand::Peer { participant, peer_url, page } => {
+            let request = admin::PeerCatalogueRequest {
+                counterparty: participant,
+                counterparty_address: peer_url,
+                page_token: page,
+                language: output.language.tag().into(),
+            };
+            let read = admin.read_peer_catalogue(request).await?.into_inner();
+            output.list(
+                &read.datasets,
+                ["dataset", "title", "offers", "formats"],
+                |row| {
+                    let title = row.titles.first().map(|title| title.value.clone()).unwrap_or_default();
+                    let offers: Vec<&str> = row.offers.iter().map(|offer| offer.id.as_str()).collect();
+                    [row.dataset.clone(), title, offers.join(" "), row.formats.join(" ")]
+                },
+                &read.next_page_token,
+            )?;
+            for problem in &read.problems {
+                output.note(&format!("not understood: {problem}"));
+            }
+            Ok(())
+        }
         CatalogueCommand::Show { dataset } => {
             let request =
                 admin::ShowCatalogueEntryRequest { dataset, language: output.language.tag().into() };

@@ -18,6 +18,8 @@ pub(super) async fn negotiate(output: Output, admin: &mut Admin, args: Negotiate
         offer: args.offer,
         offer_text,
         wait_seconds: args.wait,
+        counterparty: args.peer,
+        counterparty_address: args.peer_url,
     };
     let negotiation = admin.negotiate(request).await?.into_inner();
     show(output, &negotiation)
@@ -136,6 +138,7 @@ fn agreement_text(agreement: &admin::Agreement) -> String {
         ("changed by", agreement.changed_by.clone()),
         ("reason", agreement.reason.clone()),
         ("signed at", agreement.signed_at.clone()),
+        ("not signed by", agreement.unsigned_by.clone()),
         ("hash", agreement.hash.clone()),
         ("valid until", agreement.valid_until.clone()),
     ]);

@@ -1,5 +1,6 @@
 //! `fairlead transfer …`.
 
+use control_plane::transfer::GRPC_PULL;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::admin;
 
@@ -11,9 +12,12 @@ use super::output::{Failure, Output, exit, facts};
 pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferCommand) -> Result<(), Failure> {
     let change = |ChangeArgs { id, reason }| admin::ChangeTransferRequest { id, reason };
     let transfer = match command {
-        TransferCommand::Start { agreement, no_wait } => {
-            let started = admin.start_transfer(admin::StartTransferRequest { agreement }).await?.into_inner();
-            if no_wait { started } else { watch(output, admin, started).await? }
+        TransferCommand::Start { agreement, format, peer_url, no_wait } => {
+            let request = admin::StartTransferRequest { agreement, counterparty_address: peer_url, format };
+            let started = admin.start_transfer(request).await?.into_inner();
+            // Another client pulls another format: there is nothing to follow once it may.
+            let ours = started.format == GRPC_PULL;
+            if no_wait { started } else { watch(output, admin, started, ours).await? }
         }
         TransferCommand::List(page) => {
             let list = admin.list_transfers(page_request(page)).await?.into_inner();
@@ -39,6 +43,7 @@ pub(super) async fn run(output: Output, admin: &mut Admin, command: TransferComm
         }
         TransferCommand::Suspend(args) => admin.suspend_transfer(change(args)).await?.into_inner(),
         TransferCommand::Resume(args) => admin.resume_transfer(change(args)).await?.into_inner(),
+        TransferCommand::Complete(args) => admin.complete_transfer(change(args)).await?.into_inner(),
         TransferCommand::Terminate(args) => {
             let ended = admin.terminate_transfer(change(args)).await?.into_inner();
             return output.show(&ended, transfer_facts);
@@ -62,6 +67,7 @@ async fn watch(
     output: Output,
     admin: &mut Admin,
     started: admin::Transfer,
+    ours: bool,
 ) -> Result<admin::Transfer, Failure> {
     let mut changes =
         admin.watch_transfer(admin::ShowTransferRequest { id: started.id.clone() }).await?.into_inner();
@@ -75,7 +81,8 @@ async fn watch(
         bar.set_length(transfer.bytes_total);
         bar.set_position(transfer.bytes_done);
         bar.set_message(transfer.state.clone());
-        let over = matches!(transfer.state.as_str(), "COMPLETED" | "TERMINATED" | "SUSPENDED");
+        let over = matches!(transfer.state.as_str(), "COMPLETED" | "TERMINATED" | "SUSPENDED")
+            || (!ours && transfer.state == "STARTED");
         latest = transfer;
         if over {
             break;
@@ -86,6 +93,9 @@ async fn watch(
 }
 
 fn transfer_facts(transfer: &admin::Transfer) -> String {
+    let mut properties: Vec<String> =
+        transfer.endpoint_properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    properties.sort_unstable();
     facts(&[
         ("transfer", transfer.id.clone()),
         ("role", transfer.role.clone()),
@@ -93,6 +103,9 @@ fn transfer_facts(transfer: &admin::Transfer) -> String {
         ("agreement", transfer.agreement.clone()),
         ("dataset", transfer.dataset.clone()),
         ("state", transfer.state.clone()),
+        ("format", transfer.format.clone()),
+        ("endpoint", transfer.endpoint.clone()),
+        ("shown there", properties.join(" ")),
         ("suspended by", transfer.suspended_by.clone()),
         ("bytes", format!("{} of {}", transfer.bytes_done, transfer.bytes_total)),
         ("objects", format!("{} of {}", transfer.objects_done, transfer.objects_total)),

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control_plane::agreement::Signing;
 use control_plane::ids::{DatasetId, ParticipantId};
 
 pub use problem::{CODES, ConfigProblem, ConfigProblems, Place};
@@ -39,6 +40,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where others reach us.
     pub listeners: Listeners,
+    /// The Dataspace Protocol over HTTP, if it is spoken.
+    pub dsp_http: Option<DspHttp>,
     /// The data space's authority.
     pub authority: Authority,
     /// The connectors we talk to.
@@ -66,6 +69,41 @@ pub struct Listeners {
     pub health: SocketAddr,
 }
 
+/// `[dsp_http]`: the Dataspace Protocol 2025-1 over HTTP. Absent means off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DspHttp {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The root under which others reach that listener, without a final slash: `https://connector.example`. `None`
+    /// only on a loopback listener, whose own address it then is.
+    pub base_url: Option<String>,
+    /// What the IRIs behind bare names of ours start with; without it our IRIs are written as they are.
+    pub name_base: Option<String>,
+    /// Who callers are.
+    pub identity: DspIdentity,
+    /// Whether peers may be called at loopback, link-local or private addresses. Default false; in a test only
+    /// loopback addresses are called, whatever this says.
+    pub private_addresses: bool,
+}
+
+/// `dsp_http.identity`: how a caller shows who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DspIdentity {
+    /// Certificates of our data space on both sides, and the membership statement as bearer token.
+    MutualTls,
+    /// Everybody is this participant, without TLS: only on a loopback listener.
+    Test(TestIdentity),
+}
+
+/// The one participant that every caller of a test listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestIdentity {
+    /// What it is called here.
+    pub participant: ParticipantId,
+    /// What it is called in messages. Default: its URI.
+    pub name: Option<String>,
+}
+
 /// `[authority]`: who vouches for the members of this data space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
@@ -84,10 +122,12 @@ pub struct Authority {
 pub struct Peer {
     /// Its participant; the certificate that is dialled must carry this URI.
     pub participant: ParticipantId,
-    /// Where to dial it, in order of preference; never empty.
+    /// Where to dial it, in order of preference; empty only for a peer that need not sign.
     pub addresses: Vec<Address>,
-    /// Whether catalogue logs are exchanged with it. Default true.
+    /// Whether catalogue logs are exchanged with it. Default true, for a peer that need not sign false.
     pub replicate: bool,
+    /// Whether it must sign agreements made over HTTP. Default required; over gRPC always.
+    pub signatures: Signing,
 }
 
 /// `[catalogue]`: publication and replication.
@@ -102,7 +142,19 @@ pub struct Catalogue {
 /// `[negotiation]`: answers of the provider, by dataset and consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiation {
+    /// Who takes our steps. Default [`Steps::Automatic`].
+    pub steps: Steps,
     rules: Vec<NegotiationRule>,
+}
+
+/// Who takes the steps of ours that follow from what was decided before: countersigning, finalizing, starting a
+/// transfer, pulling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// The connector, as the rules say.
+    Automatic,
+    /// A person takes every step, in both roles; the rules are not asked.
+    Manual,
 }
 
 /// `[[negotiation.rules]]`: the first rule that matches dataset and consumer decides.
@@ -280,6 +332,7 @@ impl Config {
             ("participant", self.participant == changed.participant),
             ("data", self.data == changed.data),
             ("listeners", self.listeners == changed.listeners),
+            ("dsp_http", self.dsp_http == changed.dsp_http),
             ("catalogue.subject_base", self.catalogue.subject_base == changed.catalogue.subject_base),
         ];
         fixed.iter().filter(|(_, same)| !same).map(|(path, _)| *path).collect()

@@ -76,6 +76,27 @@ impl<'a> Reader<'a> {
         self.table(self.get(key).unwrap_or(&EMPTY), &self.path.key(key), read)
     }
 
+    /// A table that may be absent; its own required settings count only where it is there.
+    pub fn optional_section<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&Self) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.get(key) {
+            Some(node) => self.table(node, &self.path.key(key), read).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A table that must be there.
+    pub fn required_section<T>(&self, key: &'static str, read: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
+        let found = self.optional_section(key, read)?;
+        if found.is_none() {
+            self.refuse(key, &MISSING, "");
+        }
+        found
+    }
+
     /// A list of tables, `[[key]]`; absent means empty.
     pub fn tables<T>(&self, key: &'static str, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
         self.entries(key, |node, path| self.table(node, path, &read))

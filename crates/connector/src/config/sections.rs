@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control_plane::agreement::Signing;
 use control_plane::ids::{ParticipantId, printable};
 use policy::refusal::Refusal;
 
@@ -17,8 +18,9 @@ use super::reader::{Parsed, Reader, bad};
 use super::tree::{SettingPath, Value};
 use super::values;
 use super::{
-    Acceptance, Address, AlteredTerms, Answers, Authority, Catalogue, Config, HttpSource, Limits, Listeners,
-    LogFormat, LogLevel, Logging, Negotiation, NegotiationRule, Pattern, Peer, Retention, Sources,
+    Acceptance, Address, AlteredTerms, Answers, Authority, Catalogue, Config, DspHttp, DspIdentity,
+    HttpSource, Limits, Listeners, LogFormat, LogLevel, Logging, Negotiation, NegotiationRule, Pattern, Peer,
+    Retention, Sources, Steps, TestIdentity,
 };
 
 const PEERS_DEFAULT: SocketAddr =
@@ -41,6 +43,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     let peers = top.tables("peers", |section| peer(section, &participants, &dialled));
     let catalogue = top.section("catalogue", |section| catalogue(section, participant.as_ref()));
     let negotiation = top.section("negotiation", negotiation);
+    let dsp_http = top.optional_section("dsp_http", |section| dsp_http(section, participant.as_ref()));
     let sources = top.section("sources", |section| sources(section, base, data.as_deref()));
     let limits = top.section("limits", limits);
     let logging = top.section("logging", logging);
@@ -53,6 +56,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
         participant: participant?,
         data: data?,
         listeners: listeners?,
+        dsp_http: dsp_http?,
         authority: authority?,
         peers: peers?,
         catalogue: catalogue?,
@@ -79,6 +83,55 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
     Some(Listeners { peers, health })
 }
 
+fn dsp_http(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option<DspHttp> {
+    let listen = section.required("listen", values::listening);
+    let base_url = section.optional("base_url", values::root_url);
+    let name_base = section.optional("name_base", values::subject_base);
+    let identity = section.required_section("identity", |identity| dsp_identity(identity, participant));
+    let private_addresses = section.or("private_addresses", false, values::boolean);
+    let (listen, base_url, identity) = (listen?, base_url?, identity?);
+    let secure = base_url.as_ref().is_some_and(|url| url.starts_with("https:"));
+    match &identity {
+        DspIdentity::Test(_) if !listen.ip().is_loopback() => {
+            let detail = "the test identity lets everybody in, so that it listens on a loopback address only";
+            section.refuse("listen", &CONFLICT, detail);
+            return None;
+        }
+        DspIdentity::Test(_) if secure => {
+            section.refuse("base_url", &CONFLICT, "the test listener has no TLS");
+            return None;
+        }
+        DspIdentity::MutualTls if !secure => {
+            section.refuse("base_url", &MISSING, "an https address under which others reach the listener");
+            return None;
+        }
+        DspIdentity::Test(_) | DspIdentity::MutualTls => {}
+    }
+    Some(DspHttp { listen, base_url, name_base: name_base?, identity, private_addresses: private_addresses? })
+}
+
+fn dsp_identity(section: &Reader<'_>, us: Option<&ParticipantId>) -> Option<DspIdentity> {
+    #[derive(Clone, Copy)]
+    enum Mode {
+        MutualTls,
+        Test,
+    }
+    const MODES: &[(&str, Mode)] = &[("mutual-tls", Mode::MutualTls), ("test", Mode::Test)];
+    match section.required("mode", values::choice(MODES))? {
+        Mode::MutualTls => Some(DspIdentity::MutualTls),
+        Mode::Test => {
+            let participant = section.required("participant", values::participant);
+            let name = section.optional("name", |value| values::text(value).map(str::to_owned));
+            let participant = participant?;
+            if us == Some(&participant) {
+                section.refuse("participant", &CONFLICT, "callers cannot be ourselves");
+                return None;
+            }
+            Some(DspIdentity::Test(TestIdentity { participant, name: name? }))
+        }
+    }
+}
+
 fn authority(section: &Reader<'_>, base: &Path) -> Option<Authority> {
     let address = section.required("address", values::address);
     let roots = section.optional("roots", values::certificates(base));
@@ -99,9 +152,14 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
     let participant = section
         .required("participant", |value| participants.claim(values::participant(value)?, section.path()));
     let addresses = section.list("addresses", |value| dialled.claim(values::address(value)?, section.path()));
-    let replicate = section.or("replicate", true, values::boolean);
+    const SIGNATURES: &[(&str, Signing)] =
+        &[("required", Signing::Required), ("if-offered", Signing::IfOffered)];
+    let signatures = section.or("signatures", Signing::Required, values::choice(SIGNATURES))?;
+    // Who cannot sign speaks the Dataspace Protocol over HTTP and nothing else.
+    let ours = signatures == Signing::Required;
+    let replicate = section.or("replicate", ours, values::boolean);
     let addresses = addresses?;
-    if addresses.is_empty() {
+    if addresses.is_empty() && ours {
         section.refuse("addresses", &MISSING, "a peer needs at least one `host:port`");
         return None;
     }
@@ -109,7 +167,7 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
         section.refuse("addresses", &BAD_VALUE, format!("has more than {MAX_ADDRESSES} entries"));
         return None;
     }
-    Some(Peer { participant: participant?, addresses, replicate: replicate? })
+    Some(Peer { participant: participant?, addresses, replicate: replicate?, signatures })
 }
 
 /// Values that may stand only once in a file, with the place that has them.
@@ -147,7 +205,10 @@ fn catalogue(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Optio
 }
 
 fn negotiation(section: &Reader<'_>) -> Option<Negotiation> {
-    section.tables("rules", rule).map(|rules| Negotiation { rules })
+    const STEPS: &[(&str, Steps)] = &[("automatic", Steps::Automatic), ("manual", Steps::Manual)];
+    let steps = section.or("steps", Steps::Automatic, values::choice(STEPS));
+    let rules = section.tables("rules", rule);
+    Some(Negotiation { steps: steps?, rules: rules? })
 }
 
 fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {

@@ -70,6 +70,7 @@ fn three_lines_are_enough_and_the_rest_has_defaults() {
     assert_eq!(config.logging, Logging { format: LogFormat::Text, level: LogLevel::Info });
     assert_eq!(config.retention.message_ids, Duration::from_secs(30 * 86_400));
     assert!(config.peers.is_empty() && config.sources.roots.is_empty() && config.authority.roots.is_none());
+    assert_eq!((config.dsp_http, config.negotiation.steps), (None, Steps::Automatic));
 }
 
 #[test]
@@ -82,6 +83,15 @@ fn everything_can_be_set() {
         participant = "did:web:macao.example"
         addresses = ["Macao.Example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]
         replicate = false
+        signatures = "if-offered"
+        [dsp_http]
+        listen = "[::]:8443"
+        base_url = "https://dsp.hong-kong.example/connector"
+        name_base = "https://hong-kong.example/data/"
+        identity = {{ mode = "mutual-tls" }}
+        private_addresses = true
+        [negotiation]
+        steps = "manual"
         [catalogue]
         subject_base = "https://hong-kong.example/data/"
         pull_interval_seconds = 5
@@ -113,7 +123,10 @@ fn everything_can_be_set() {
     let peer = config.peer(&ParticipantId::parse("did:web:macao.example").unwrap()).unwrap();
     let addresses: Vec<_> = peer.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["macao.example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]);
-    assert!(!peer.replicate);
+    assert_eq!((peer.replicate, peer.signatures), (false, Signing::IfOffered));
+    let dsp = config.dsp_http.as_ref().unwrap();
+    assert_eq!((&dsp.identity, dsp.private_addresses), (&DspIdentity::MutualTls, true));
+    assert_eq!(config.negotiation.steps, Steps::Manual);
     assert_eq!(config.sources.roots["observations"], folder.path().join("observations"));
     assert!(config.sources.http[0].private_addresses);
 
@@ -215,6 +228,41 @@ fn one_problem_each() {
             "[[negotiation.rules]]\naltered = \"automatic\"",
             &["5 negotiation.rules[0].altered bad-value: none of counter, manual, terminate"],
         ),
+        ("[dsp_http]\nlisten = \"[::1]:0\"", &["4 dsp_http.identity missing: "]),
+        ("[dsp_http]\nidentity = { mode = \"mutual-tls\" }", &["4 dsp_http.listen missing: "]),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"none\" }",
+            &["6 dsp_http.identity.mode bad-value: none of mutual-tls, test"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"mutual-tls\" }",
+            &["4 dsp_http.base_url missing: https"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"test\" }",
+            &["6 dsp_http.identity.participant missing: "],
+        ),
+        (
+            "[dsp_http]\nlisten = \"0.0.0.0:1\"\nidentity = { mode = \"test\", participant = \"https://a.example/id\" }",
+            &["5 dsp_http.listen conflict: loopback"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"test\", participant = \"https://hong-kong.example/id\" }",
+            &["6 dsp_http.identity.participant conflict: ourselves"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nbase_url = \"http://a.example\"\nidentity = { mode = \"mutual-tls\" }",
+            &["6 dsp_http.base_url bad-value: https"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nbase_url = \"https://a.example/\"\nidentity = { mode = \"mutual-tls\" }",
+            &["6 dsp_http.base_url bad-value: final slash"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nbase_url = \"https://a.example\"\nidentity = { mode = \"test\", participant = \"https://a.example/id\" }",
+            &["6 dsp_http.base_url conflict: no TLS"],
+        ),
+        ("[negotiation]\nsteps = \"never\"", &["5 negotiation.steps bad-value: none of automatic, manual"]),
     ];
     for (text, expected) in cases {
         check(text, expected);

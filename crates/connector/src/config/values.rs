@@ -243,6 +243,30 @@ pub(super) fn subject_base(value: &Value) -> Parsed<String> {
     Ok(given.to_owned())
 }
 
+/// The root URL of a service: https, or http on this machine only; without a final slash.
+pub(super) fn root_url(value: &Value) -> Parsed<String> {
+    let given = text(value)?;
+    let refused = || {
+        bad(format!(
+            "`{}` must be an https URL (http only for this machine) without final slash, query, user or fragment",
+            printable(given)
+        ))
+    };
+    let uri: http::Uri = given.parse().map_err(|_| refused())?;
+    let host = uri.host().ok_or_else(refused)?;
+    let local = crate::http::is_local_name(host);
+    let fits = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => local,
+        Some(_) | None => false,
+    };
+    let user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if !fits || user || given.ends_with('/') || given.contains(['?', '#']) {
+        return Err(refused());
+    }
+    Ok(given.to_owned())
+}
+
 /// A path; relative ones start at `base`.
 pub(super) fn path(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
     move |value| {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use control_plane::ids::{DatasetId, printable};
+use control_plane::agreement::Signing;
+use control_plane::ids::{DatasetId, ParticipantId, printable};
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::transfer::UNKNOWN_PROCESS;
@@ -26,6 +27,7 @@ use store::{Collection, Expect, Snapshot, Tx, crash_point};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FlowOf, Registered, register};
+use crate::caller::Caller;
 use crate::driver::{records, transfers};
 use crate::error::Error;
 use crate::grpc::{VERDICT_EXPIRED, peer, refuse};
@@ -61,7 +63,7 @@ pub fn may_start(
     tx: &Tx<'_>,
     held: &HeldAgreement,
     pid: &str,
-    statement: &Statement,
+    statement: Option<&Statement>,
     now: UnixMillis,
 ) -> Result<(), Error> {
     let agreement = held.signed.agreement();
@@ -77,7 +79,7 @@ fn decide(
     policy: &Policy,
     assignee: &str,
     target: &DatasetId,
-    statement: &Statement,
+    statement: Option<&Statement>,
     now: UnixMillis,
 ) -> Result<Option<UnixMillis>, Refusal> {
     // A pull is not a use: any action that the agreement permits may justify it, and what only a use can tell
@@ -139,7 +141,7 @@ impl DataService for DataPlane {
     ) -> Result<Response<data::ManifestResponse>, Status> {
         let peer = peer(&self.0, &request)?;
         let pid = request.into_inner().provider_pid;
-        let (_, _, publication) = started(&self.0, &peer, &pid).await.map_err(refuse)?;
+        let (_, _, publication) = started(&self.0, peer.id(), &pid).await.map_err(refuse)?;
         Ok(Response::new(data::ManifestResponse { manifest: publication.manifest().text().to_owned() }))
     }
 
@@ -159,14 +161,14 @@ impl DataService for DataPlane {
 }
 
 /// The transfer, if it is started, this peer's, and its agreement active.
-async fn started(
+pub async fn started(
     node: &Arc<Node>,
-    peer: &VerifiedParticipant,
+    peer: &ParticipantId,
     pid: &str,
 ) -> Result<(control_plane::transfer::TransferProcess, HeldAgreement, Publication), Error> {
     let unknown = || Error::from(Refusal::new(&UNKNOWN_PROCESS, format!("`{pid}`")));
     let process = transfers::get(node, pid).await.map_err(|_| unknown())?;
-    if process.counterparty() != peer.id() || process.role() != Role::Provider {
+    if process.counterparty() != peer || process.role() != Role::Provider {
         return Err(unknown());
     }
     let (agreement, key) = (process.agreement_id().clone(), pid.to_owned());
@@ -209,7 +211,7 @@ impl Pull {
         };
         // On the list first: what is revoked between here and the first decision stops it too.
         let (registered, stop) = register(node, of);
-        let (process, held, publication) = started(node, &peer, &open.provider_pid).await?;
+        let (process, held, publication) = started(node, peer.id(), &open.provider_pid).await?;
         let manifest = digest(&open.manifest_digest)?;
         let agreement = held.signed.agreement();
         let subject = AccessSubject {
@@ -223,7 +225,7 @@ impl Pull {
             dataset: agreement.target().clone(),
         };
         let policy = node.policies.compiled(agreement.text())?;
-        let port = Windows { node: node.clone(), policy, peer };
+        let port = Windows { node: node.clone(), policy, peer: Caller::member(&peer, Signing::Required) };
         let request =
             PullRequest { subject: subject.clone(), manifest, object: open.object, offset: open.offset };
         let clock: Arc<dyn data_plane::Clock> = node.clock.clone();
@@ -294,24 +296,27 @@ fn digest(text: &str) -> Result<Digest, Refusal> {
 
 /// Decides each window from values in memory: policy, peer's verdict, time. What changes in the store stops the
 /// stream through its handle.
-struct Windows {
-    node: Arc<Node>,
-    policy: Arc<Policy>,
-    peer: Arc<VerifiedParticipant>,
+pub struct Windows {
+    /// Where the clock is.
+    pub node: Arc<Node>,
+    /// The agreement's.
+    pub policy: Arc<Policy>,
+    /// Who reads.
+    pub peer: Caller,
 }
 
 impl DecisionPort for Windows {
     fn decide(&self, question: AccessQuestion) -> BoxFuture<'_, Result<AccessGrant, Refusal>> {
         async move {
             let now = self.node.clock.trusted_now()?;
-            if self.peer.valid_until() <= now {
+            let verdict = self.peer.valid_until();
+            if verdict.is_some_and(|until| until <= now) {
                 return Err(Refusal::new(&VERDICT_EXPIRED, self.peer.id().as_str()));
             }
             let subject = question.subject();
             let statement = self.peer.statement();
             let until = decide(&self.policy, self.peer.id().as_str(), &subject.dataset, statement, now)?;
-            let until = until.map_or(self.peer.valid_until(), |until| until.min(self.peer.valid_until()));
-            Ok(question.permit(Some(until)))
+            Ok(question.permit([until, verdict].into_iter().flatten().min()))
         }
         .boxed()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use control_plane::cause::Cause;
 use control_plane::pids::Role;
-use control_plane::transfer::{Command, StateName, TransferProcess, UNKNOWN_AGREEMENT};
+use control_plane::transfer::{Command, GRPC_PULL, StateName, TransferProcess, UNKNOWN_AGREEMENT};
 use control_plane::{Fault, Refusal};
 use data_plane::digest::Digest;
 use data_plane::{AgreementKey, Chunk, Ingress, Manifest, PullPlan};
@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 
 use super::provider::data_error;
 use super::{FlowOf, holdings, register};
+use crate::config::Steps;
 use crate::driver::{records, transfers};
 use crate::error::Error;
 use crate::node::Node;
@@ -93,7 +94,15 @@ pub fn spawn(node: Arc<Node>, pid: String) {
 async fn is_to_pull(node: &Arc<Node>, pid: &str) -> bool {
     transfers::get(node, pid)
         .await
-        .is_ok_and(|process| process.state_name() == StateName::Started && process.role() == Role::Consumer)
+        .is_ok_and(|process| process.state_name() == StateName::Started && is_ours(node, &process))
+}
+
+/// Whether this connector itself pulls the bytes: in our own format, unless a person takes every step. What is to be
+/// had in another format the operator's own client fetches from the address that the provider told.
+pub fn is_ours(node: &Node, process: &TransferProcess) -> bool {
+    process.role() == Role::Consumer
+        && process.format() == GRPC_PULL
+        && node.config.load().negotiation.steps == Steps::Automatic
 }
 
 /// Pulls until the transfer is complete, stopped, or refused for good.
@@ -101,7 +110,7 @@ async fn work(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
     let mut pause = FIRST_PAUSE;
     loop {
         let process = transfers::get(node, pid).await?;
-        if process.state_name() != StateName::Started || process.role() != Role::Consumer {
+        if process.state_name() != StateName::Started || !is_ours(node, &process) {
             return Ok(());
         }
         let of = FlowOf {

@@ -175,7 +175,7 @@ fn decide(
 
 fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> Facts {
     let agreement = asked.held.signed.agreement();
-    let mut facts = facts_about(&node.statement.load().statement, now)
+    let mut facts = facts_about(Some(&node.statement.load().statement), now)
         .uses_spent(asked.spent)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());

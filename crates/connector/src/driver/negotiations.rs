@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control_plane::agreement::{Agreement, PartySignature, SignedPart};
+use control_plane::agreement::{Agreement, PartySignature, SignedPart, Signing};
 use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
@@ -14,14 +14,16 @@ use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::terms::{Offer, Table};
 use control_plane::{Refusal, UnixMillis};
-use identity::{Typ, VerifiedParticipant, jws};
+use identity::{Typ, jws};
 use store::{Collection, OutboxItem, Snapshot, Tx, crash_point};
 
 use super::{notices, records};
-use crate::config::{Acceptance, AlteredTerms};
+use crate::caller::Caller;
+use crate::config::{Acceptance, AlteredTerms, Steps};
 use crate::enforceable;
 use crate::error::Error;
 use crate::fresh;
+use crate::http;
 use crate::node::Node;
 use crate::policies::{PublishedTerms, decide_negotiation, facts_about};
 
@@ -65,12 +67,7 @@ impl Answer {
 }
 
 /// Takes a peer's message for our `role`; answers when everything that follows at once is durable.
-pub async fn receive(
-    node: &Arc<Node>,
-    peer: &VerifiedParticipant,
-    role: Role,
-    message: Message,
-) -> Result<Answer, Error> {
+pub async fn receive(node: &Arc<Node>, peer: &Caller, role: Role, message: Message) -> Result<Answer, Error> {
     let driver = Driver::for_message(node, peer, &message)?;
     let peer = peer.id().clone();
     let answer = node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await?;
@@ -78,15 +75,24 @@ pub async fn receive(
     Ok(answer)
 }
 
-/// Asks the dataset's provider for an agreement on `offer`.
-pub async fn open(node: &Arc<Node>, counterparty: ParticipantId, offer: Offer) -> Result<Negotiation, Error> {
-    let driver = Driver::new(node, &offer, None)?;
+/// Asks the dataset's provider for an agreement on `offer`: over gRPC, or over HTTP at `address`.
+pub async fn open(
+    node: &Arc<Node>,
+    counterparty: ParticipantId,
+    offer: Offer,
+    address: Option<CallbackAddress>,
+) -> Result<Negotiation, Error> {
+    if address.is_some() {
+        http::require_carried(node, &counterparty, &offer, Role::Consumer)?;
+    }
+    let driver = Driver::new(node, &offer, None, address.is_some())?;
     let pid = ConsumerPid::parse(&fresh::urn())?;
     let opening = Opening {
         us: node.us.clone(),
         counterparty,
         offer,
-        callback: callback(&node.us)?,
+        callback: callback_of(node, address.as_ref())?,
+        address,
         message_id: fresh::message_id()?,
     };
     node.store
@@ -113,8 +119,13 @@ pub async fn decide(node: &Arc<Node>, pid: &str, decision: ByHand) -> Result<Neg
     let known = get(node, pid).await?;
     // The statement of the counterparty as last seen tells what a policy may need to know about it.
     let statement = crate::peers::latest_statement(node, known.counterparty()).await?;
+    let over_http = known.address().is_some_and(http::is_http);
+    if let (ByHand::Counter(offer), true) = (&decision, over_http) {
+        http::require_carried(node, known.counterparty(), offer, known.role())?;
+    }
+    let elsewhere = over_http && known.role() == Role::Consumer;
     let driver = match known.table() {
-        Some(table) => Driver::new(node, &table.offer, statement)?,
+        Some(table) => Driver::new(node, &table.offer, statement, elsewhere)?,
         None => Driver::without_offer(node)?,
     };
     let pid = pid.to_owned();
@@ -198,17 +209,27 @@ pub fn callback(us: &ParticipantId) -> Result<CallbackAddress, Refusal> {
     CallbackAddress::parse(&format!("grpcs:{us}"))
 }
 
+/// Where the peer of a process calls us back: over HTTP if that is how we call it.
+pub fn callback_of(node: &Node, address: Option<&CallbackAddress>) -> Result<CallbackAddress, Refusal> {
+    match address {
+        Some(address) if http::is_http(address) => CallbackAddress::parse(&http::base(node)?),
+        Some(_) | None => callback(&node.us),
+    }
+}
+
 /// What one transaction needs besides the store: everything is fetched before it begins.
 struct Driver {
     node: Arc<Node>,
     terms: PublishedTerms,
     /// What the counterparty's statement says, where rules ask for it.
     statement: Option<identity::Statement>,
+    /// Whether the counterparty must sign.
+    signing: Signing,
     now: UnixMillis,
 }
 
 impl Driver {
-    fn for_message(node: &Arc<Node>, peer: &VerifiedParticipant, message: &Message) -> Result<Self, Error> {
+    fn for_message(node: &Arc<Node>, peer: &Caller, message: &Message) -> Result<Self, Error> {
         let offer = match message {
             Message::Request(request) => Some(&request.offer),
             Message::Offer(offer) => Some(&offer.offer),
@@ -217,22 +238,33 @@ impl Driver {
             | Message::Event(_)
             | Message::Termination(_) => None,
         };
-        match offer {
-            Some(offer) => Self::new(node, offer, Some(peer.statement().clone())),
-            None => Ok(Self { statement: Some(peer.statement().clone()), ..Self::without_offer(node)? }),
-        }
+        let driver = match offer {
+            Some(offer) => Self::new(node, offer, peer.statement().cloned(), false)?,
+            None => Self { statement: peer.statement().cloned(), ..Self::without_offer(node)? },
+        };
+        Ok(Self { signing: peer.signing(), ..driver })
     }
 
-    fn new(node: &Arc<Node>, offer: &Offer, statement: Option<identity::Statement>) -> Result<Self, Error> {
+    /// `elsewhere`: the provider's catalogue need not be ours.
+    fn new(
+        node: &Arc<Node>,
+        offer: &Offer,
+        statement: Option<identity::Statement>,
+        elsewhere: bool,
+    ) -> Result<Self, Error> {
         let now = node.now();
         let published = node.catalogue.offers(offer.target(), now)?;
-        let terms = PublishedTerms::new(node.policies.clone(), published)?;
-        Ok(Self { node: node.clone(), terms, statement, now })
+        let terms = if elsewhere && published.is_empty() {
+            PublishedTerms::elsewhere(node.policies.clone())
+        } else {
+            PublishedTerms::new(node.policies.clone(), published)?
+        };
+        Ok(Self { node: node.clone(), terms, statement, signing: Signing::Required, now })
     }
 
     fn without_offer(node: &Arc<Node>) -> Result<Self, Error> {
         let terms = PublishedTerms::new(node.policies.clone(), [])?;
-        Ok(Self { node: node.clone(), terms, statement: None, now: node.now() })
+        Ok(Self { node: node.clone(), terms, statement: None, signing: Signing::Required, now: node.now() })
     }
 
     fn receive(
@@ -262,7 +294,8 @@ impl Driver {
             Some(negotiation) => self.verified_signature(negotiation, message)?,
             None => None,
         };
-        let received = Received { sender: peer, message, signature: signature.as_ref() };
+        let received =
+            Received { sender: peer, message, signature: signature.as_ref(), signing: self.signing };
         let step = match known {
             Some(negotiation) => negotiation.receive(&received, &self.terms, self.now)?,
             None if message.opens() => {
@@ -308,6 +341,7 @@ impl Driver {
                 return Ok(None);
             }
         };
+        let Some(jws) = jws else { return Ok(None) };
         jws::verify(jws, Typ::Agreement, &self.node.certificates, self.now)?;
         Ok(Some(PartySignature::verified(jws, agreement)?))
     }
@@ -327,6 +361,9 @@ impl Driver {
     /// What the rules say; `None` leaves the decision to a person.
     fn rule(&self, negotiation: &Negotiation, decision: Decision) -> Result<Option<Command>, Error> {
         let config = self.node.config.load();
+        if config.negotiation.steps == Steps::Manual {
+            return Ok(None);
+        }
         let answers = config.negotiation.answers(negotiation.dataset(), negotiation.counterparty());
         Ok(match (decision, negotiation.state()) {
             (Decision::Request { terms_altered: true }, State::Requested(table)) => match answers.altered {
@@ -402,10 +439,7 @@ impl Driver {
     ) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require(&policy)?;
-        let facts = match &self.statement {
-            Some(statement) => facts_about(statement, self.now),
-            None => policy::Facts::at(self.now),
-        };
+        let facts = facts_about(self.statement.as_ref(), self.now);
         let assignee = negotiation.counterparty();
         decide_negotiation(&policy, assignee, table.offer.target().as_str(), &facts)?;
         let text = policy.agreement_text(fresh::agreement_id()?.as_str(), assignee.as_str(), self.now)?;

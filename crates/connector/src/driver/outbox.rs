@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control_plane::cause::Cause;
-use control_plane::ids::{ConsumerPid, ParticipantId, ProviderPid};
+use control_plane::ids::{CallbackAddress, ConsumerPid, ParticipantId, ProviderPid};
 use control_plane::negotiation::{Message as NegotiationMessage, MessageKind, Undelivered};
 use control_plane::pids::Role;
 use control_plane::transfer::Message as TransferMessage;
@@ -28,6 +28,7 @@ use tracing::Instrument as _;
 
 use super::{negotiations, notices, transfers};
 use crate::error::Error;
+use crate::http;
 use crate::node::Node;
 use crate::telemetry::{RequestId, metrics};
 use crate::transport::dialer::Link;
@@ -119,14 +120,22 @@ fn take(in_flight: &InFlight, entry: &OutboxEntry) -> bool {
 }
 
 /// How one delivery ended.
-enum Delivered {
-    Process { provider_pid: String, consumer_pid: String },
+pub enum Delivered {
+    /// The receiver's acknowledgement names the process.
+    Process {
+        /// The provider's name.
+        provider_pid: String,
+        /// The consumer's name.
+        consumer_pid: String,
+    },
+    /// There is nothing to tell.
     Plain,
 }
 
 /// Why one delivery did not succeed.
-struct Undone {
-    told: RemoteRefusal,
+pub struct Undone {
+    /// What the peer, or the way to it, said.
+    pub told: RemoteRefusal,
 }
 
 async fn deliver(node: &Arc<Node>, entry: OutboxEntry) -> Result<(), Error> {
@@ -226,6 +235,14 @@ async fn done(node: &Arc<Node>, id: String) -> Result<(), Error> {
 /// Sends one entry; a failure to dial is as good as an unavailable peer.
 async fn send(node: &Arc<Node>, entry: &OutboxEntry) -> Result<Result<Delivered, Undone>, Error> {
     let peer = ParticipantId::parse(&entry.destination)?;
+    if let Some(address) = http_address(node, entry).await {
+        return http::deliver::send(node, entry, &peer, &address).await;
+    }
+    if entry.kind == notices::OUTBOX_KIND && http::is_plain(node, &peer) {
+        // The protocol knows no notices; what they are about ends transfers, and that is told.
+        tracing::info!(%peer, "a notice has no way to a peer that only speaks the Dataspace Protocol");
+        return Ok(Ok(Delivered::Plain));
+    }
     let link = match node.links.control(node, &peer).await {
         Ok(link) => link,
         Err(error) => {
@@ -254,6 +271,18 @@ async fn send(node: &Arc<Node>, entry: &OutboxEntry) -> Result<Result<Delivered,
         return Ok(Err(Undone { told }));
     }
     Ok(called.map_err(|status| Undone { told: from_status(&status) }))
+}
+
+/// The HTTP address of the process that an entry belongs to, if it uses that binding.
+async fn http_address(node: &Arc<Node>, entry: &OutboxEntry) -> Option<CallbackAddress> {
+    let address = if entry.kind == negotiations::OUTBOX_KIND {
+        negotiations::get(node, &entry.lane).await.ok()?.address().cloned()
+    } else if entry.kind == transfers::OUTBOX_KIND {
+        transfers::get(node, &entry.lane).await.ok()?.address().cloned()
+    } else {
+        None
+    };
+    address.filter(http::is_http)
 }
 
 async fn call(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use control_plane::cause::Cause;
 use control_plane::durable;
-use control_plane::ids::{AgreementId, ConsumerPid, MessageId, ParticipantId, ProviderPid};
+use control_plane::ids::{AgreementId, CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::transfer::{
@@ -12,13 +12,16 @@ use control_plane::transfer::{
     UNKNOWN_AGREEMENT, UNKNOWN_PROCESS, Undelivered,
 };
 use control_plane::{Refusal, UnixMillis};
-use identity::{Statement, VerifiedParticipant};
+use identity::Statement;
 use store::{Collection, OutboxItem, Tx, crash_point};
 
 use super::{negotiations, records};
+use crate::caller::Caller;
+use crate::config::Steps;
 use crate::data;
 use crate::error::Error;
 use crate::fresh;
+use crate::http;
 use crate::node::Node;
 
 control_plane::refusal_codes! {
@@ -59,28 +62,31 @@ impl Answer {
 }
 
 /// Takes a peer's message for our `role`; answers when everything that follows at once is durable.
-pub async fn receive(
-    node: &Arc<Node>,
-    peer: &VerifiedParticipant,
-    role: Role,
-    message: Message,
-) -> Result<Answer, Error> {
+pub async fn receive(node: &Arc<Node>, peer: &Caller, role: Role, message: Message) -> Result<Answer, Error> {
     let now = node.now();
-    let (driver, statement, peer) = (node.clone(), peer.statement().clone(), peer.id().clone());
-    let stored =
-        node.store.write(move |tx| receive_in(&driver, tx, &peer, &statement, role, &message, now)).await?;
+    let (driver, statement, peer) = (node.clone(), peer.statement().cloned(), peer.id().clone());
+    let stored = node
+        .store
+        .write(move |tx| receive_in(&driver, tx, &peer, statement.as_ref(), role, &message, now))
+        .await?;
     crash_point("message-received");
     Ok(Answer::of(&settle(node, stored)))
 }
 
-/// Asks the provider of an agreement for its dataset.
-pub async fn open(node: &Arc<Node>, agreement: AgreementId) -> Result<TransferProcess, Error> {
+/// Asks the provider of an agreement for its dataset in a format: over gRPC, or over HTTP at `address`.
+pub async fn open(
+    node: &Arc<Node>,
+    agreement: AgreementId,
+    format: &str,
+    address: Option<CallbackAddress>,
+) -> Result<TransferProcess, Error> {
     let now = node.clock.trusted_now()?;
     let pid = ConsumerPid::parse(&fresh::urn())?;
     let opening = Opening {
         us: node.us.clone(),
-        format: GRPC_PULL.to_owned(),
-        callback: negotiations::callback(&node.us)?,
+        format: format.to_owned(),
+        callback: negotiations::callback_of(node, address.as_ref())?,
+        address,
         message_id: fresh::message_id()?,
     };
     let stored = node
@@ -98,6 +104,45 @@ pub async fn command(node: &Arc<Node>, pid: &str, command: Command) -> Result<Tr
     let (now, pid) = (node.now(), pid.to_owned());
     let stored = node.store.write(move |tx| command_in(tx, &pid, command, now)).await?;
     Ok(settle(node, stored))
+}
+
+/// Our yes to a transfer: as provider to one that was asked for, on either side to go on with what we suspended.
+pub async fn start(node: &Arc<Node>, pid: &str) -> Result<TransferProcess, Error> {
+    let (now, pid, worker) = (node.now(), pid.to_owned(), node.clone());
+    let stored = node
+        .store
+        .write(move |tx| {
+            let process = records::found(records::transfer(tx, &pid)?, &UNKNOWN_TRANSFER, &pid)?;
+            let held = held(tx, process.agreement_id())?;
+            let told = match (process.role(), process.state_name()) {
+                (Role::Provider, StateName::Requested) => {
+                    let statement = crate::peers::statement(tx, process.counterparty())?;
+                    data::provider::may_start(&worker, tx, &held, &pid, statement.as_ref(), now)?;
+                    Some(data_address(&worker, tx, &process, now)?)
+                }
+                // A credential of a suspended pull may have been seen by whoever made us suspend it.
+                (Role::Provider, StateName::Suspended) if process.format() != GRPC_PULL => {
+                    Some(data_address(&worker, tx, &process, now)?)
+                }
+                _ => None,
+            };
+            apply(tx, process.command(Command::Start(told), fresh::message_id()?, &held, now)?, now)
+        })
+        .await?;
+    Ok(settle(node, stored))
+}
+
+/// Where the consumer finds the bytes.
+fn data_address(
+    node: &Node,
+    tx: &Tx<'_>,
+    process: &TransferProcess,
+    now: UnixMillis,
+) -> Result<DataAddress, Error> {
+    if process.format() == GRPC_PULL {
+        return Ok(DataAddress::new(GRPC_PULL, "", [])?);
+    }
+    http::data::address(node, tx, process, now)
 }
 
 /// Ends every transfer under an agreement that may no longer be acted on; part of the caller's transaction.
@@ -205,9 +250,11 @@ pub fn settle(node: &Arc<Node>, stored: Stored) -> TransferProcess {
     let Stored { process, flow } = stored;
     let pid = process.pids().ours();
     match (flow, process.role()) {
-        (Some(Flow::Go), Role::Consumer) => data::pull::spawn(node.clone(), pid.to_owned()),
+        (Some(Flow::Go), Role::Consumer) if data::pull::is_ours(node, &process) => {
+            data::pull::spawn(node.clone(), pid.to_owned());
+        }
         // A provider's bytes flow when the consumer asks for them.
-        (Some(Flow::Go), Role::Provider) | (None, _) => {}
+        (Some(Flow::Go), Role::Provider | Role::Consumer) | (None, _) => {}
         (Some(Flow::Halt), _) => {
             node.data.stop_transfer(pid, &Refusal::new(&STOPPED, process.state_name().as_str()));
         }
@@ -219,7 +266,7 @@ fn receive_in(
     node: &Arc<Node>,
     tx: &Tx<'_>,
     peer: &ParticipantId,
-    statement: &Statement,
+    statement: Option<&Statement>,
     role: Role,
     message: &Message,
     now: UnixMillis,
@@ -245,7 +292,14 @@ fn receive_in(
         (None, Message::Request(request)) => {
             let held = records::agreement(tx, &request.agreement_id)?;
             let pid = ProviderPid::parse(&fresh::urn())?;
-            TransferProcess::opened_by_peer(&received, pid, &node.us, held.as_ref(), &[GRPC_PULL], now)?
+            TransferProcess::opened_by_peer(
+                &received,
+                pid,
+                &node.us,
+                held.as_ref(),
+                http::formats(node),
+                now,
+            )?
         }
         (None, _) => {
             let name = ours.or(theirs).unwrap_or_default();
@@ -256,7 +310,8 @@ fn receive_in(
         return Ok(Stored { process: step.next, flow: None });
     }
     let must_decide = step.effects.iter().any(|effect| matches!(effect, Effect::DecideStart));
-    let step = if must_decide { started_or_ended(node, tx, statement, step, now)? } else { step };
+    let by_hand = node.config.load().negotiation.steps == Steps::Manual;
+    let step = if must_decide && !by_hand { started_or_ended(node, tx, statement, step, now)? } else { step };
     apply(tx, step, now)
 }
 
@@ -264,13 +319,14 @@ fn receive_in(
 fn started_or_ended(
     node: &Arc<Node>,
     tx: &Tx<'_>,
-    statement: &Statement,
+    statement: Option<&Statement>,
     step: Step,
     now: UnixMillis,
 ) -> Result<Step, Error> {
     let held = held(tx, step.next.agreement_id())?;
-    let command = match data::provider::may_start(node, tx, &held, step.next.pids().ours(), statement, now) {
-        Ok(()) => Command::Start(Some(DataAddress::new(GRPC_PULL, "", [])?)),
+    let may_start = data::provider::may_start(node, tx, &held, step.next.pids().ours(), statement, now);
+    let command = match may_start.and_then(|()| data_address(node, tx, &step.next, now)) {
+        Ok(address) => Command::Start(Some(address)),
         Err(error) => {
             let refusal = error.into_refusal();
             tracing::info!(transfer = step.next.pids().ours(), code = refusal.code.code, detail = %refusal.detail, "transfer not started");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use control_plane::agreement::Signing;
 use control_plane::pids::Role;
 use control_plane::{Refusal, negotiation, transfer};
 use proto::dsp;
@@ -14,6 +15,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::{peer, refuse};
+use crate::caller::Caller;
 use crate::driver::{negotiations, transfers};
 use crate::error::Error;
 use crate::node::Node;
@@ -52,7 +54,10 @@ impl As {
         // The same id stands in the log of the connector that sent it.
         let span = RequestId::carried_or_fresh(Some(id.as_str())).span("negotiation");
         let answered = async {
-            let answer = negotiations::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
+            let answer =
+                negotiations::receive(&self.0, &Caller::member(&peer, Signing::Required), self.1, message)
+                    .await
+                    .map_err(refuse)?;
             metrics::negotiation_step(self.1.as_str(), answer.state.as_str());
             tracing::info!(peer = %peer.id(), received = kind.as_str(), state = %answer.state, role = %self.1, "negotiation");
             Ok::<_, Status>(answer)
@@ -85,7 +90,10 @@ impl As {
         let (id, kind) = (message.id().clone(), message.kind());
         let span = RequestId::carried_or_fresh(Some(id.as_str())).span("transfer");
         let answered = async {
-            let answer = transfers::receive(&self.0, &peer, self.1, message).await.map_err(refuse)?;
+            let answer =
+                transfers::receive(&self.0, &Caller::member(&peer, Signing::Required), self.1, message)
+                    .await
+                    .map_err(refuse)?;
             metrics::transfer_step(self.1.as_str(), answer.state.as_str());
             tracing::info!(peer = %peer.id(), received = kind.as_str(), state = %answer.state, role = %self.1, "transfer");
             Ok::<_, Status>(answer)

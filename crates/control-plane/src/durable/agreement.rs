@@ -18,7 +18,7 @@ pub fn encode_agreement(held: &HeldAgreement) -> Result<Vec<u8>> {
 }
 
 /// Reads a held agreement. The signatures were verified before they were stored; here their form, their parties
-/// and that both are over this text and one annex are checked again.
+/// and that all are over this text and one annex are checked again.
 ///
 /// # Errors
 /// [`super::DurableError`].
@@ -38,43 +38,63 @@ struct StoredHeld {
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredPart {
     agreement: String,
-    assigner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    assigner: Option<String>,
 }
 
 impl StoredPart {
     pub(super) fn of(part: &SignedPart) -> Self {
-        Self { agreement: text(part.agreement().text()), assigner: text(part.assigner_signature().jws()) }
+        Self { agreement: text(part.agreement().text()), assigner: part.assigner_signature().map(jws) }
     }
 
     pub(super) fn restore(&self) -> Result<SignedPart> {
-        let agreement = Agreement::parse(&self.agreement)?;
-        let assigner = PartySignature::verified(&self.assigner, &agreement)?;
-        Ok(SignedPart::new(agreement, assigner)?)
+        restored_part(&self.agreement, self.assigner.as_deref())
     }
+}
+
+fn jws(signature: &PartySignature) -> String {
+    text(signature.jws())
+}
+
+fn restored_part(agreement: &str, assigner: Option<&str>) -> Result<SignedPart> {
+    let agreement = Agreement::parse(agreement)?;
+    Ok(match assigner {
+        Some(jws) => {
+            let assigner = PartySignature::verified(jws, &agreement)?;
+            SignedPart::new(agreement, assigner)?
+        }
+        None => SignedPart::unsigned(agreement),
+    })
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredSigned {
     agreement: String,
-    assigner: String,
-    assignee: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    assigner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    assignee: Option<String>,
 }
 
 impl StoredSigned {
     pub(super) fn of(signed: &SignedAgreement) -> Self {
         Self {
             agreement: text(signed.agreement().text()),
-            assigner: text(signed.assigner_signature().jws()),
-            assignee: text(signed.assignee_signature().jws()),
+            assigner: signed.assigner_signature().map(jws),
+            assignee: signed.assignee_signature().map(jws),
         }
     }
 
     pub(super) fn restore(&self) -> Result<SignedAgreement> {
-        let agreement = Agreement::parse(&self.agreement)?;
-        let assigner = PartySignature::verified(&self.assigner, &agreement)?;
-        let assignee = PartySignature::verified(&self.assignee, &agreement)?;
-        Ok(SignedPart::new(agreement, assigner)?.countersigned(assignee)?)
+        let part = restored_part(&self.agreement, self.assigner.as_deref())?;
+        Ok(match &self.assignee {
+            Some(jws) => {
+                let assignee = PartySignature::verified(jws, part.agreement())?;
+                part.countersigned(assignee)?
+            }
+            None => part.uncountersigned()?,
+        })
     }
 }
 

@@ -38,7 +38,7 @@ pub fn encode_negotiation(negotiation: &Negotiation) -> Result<Vec<u8>> {
         parties: StoredParties::of(&negotiation.us, &negotiation.counterparty, &negotiation.pids),
         dataset: text(&negotiation.dataset),
         state: StoredState::of(&negotiation.state),
-        callback: negotiation.callback.as_ref().map(text),
+        callback: negotiation.address.as_ref().map(text),
         history,
         accepted: negotiation
             .accepted
@@ -90,7 +90,7 @@ pub fn decode_negotiation(bytes: &[u8]) -> Result<Negotiation> {
         pids,
         dataset: DatasetId::parse(&stored.dataset)?,
         state: stored.state.restore()?,
-        callback: callback(stored.callback.as_ref())?,
+        address: callback(stored.callback.as_ref())?,
         history,
         accepted,
         last_sent,
@@ -154,7 +154,8 @@ fn check(negotiation: &Negotiation) -> Result<()> {
             check_agreement(part.agreement())?;
             let (provider, consumer) = known(KIND, pids.both(), "a process id is missing")?;
             let annex = Annex::of(&table.offer, provider, consumer);
-            require(KIND, annex.digest() == part.assigner_signature().annex(), "the annex is another")
+            let same = part.assigner_signature().is_none_or(|signature| signature.annex() == annex.digest());
+            require(KIND, same, "the annex is another")
         }
         State::Verified { signed } | State::Finalized { signed } => check_agreement(signed.agreement()),
         State::Terminated { .. } => Ok(()),
@@ -267,8 +268,8 @@ enum StoredMessage {
     OpeningOffer { message_id: String, provider_pid: String, offer: String, callback: String },
     Request { ids: Ids, offer: String },
     Offer { ids: Ids, offer: String },
-    Agreement { ids: Ids, agreement: String, assigner_signature: String },
-    Verification { ids: Ids, assignee_signature: String },
+    Agreement { ids: Ids, agreement: String, assigner_signature: Option<String> },
+    Verification { ids: Ids, assignee_signature: Option<String> },
     Accepted { ids: Ids },
     Finalized { ids: Ids },
     Termination { ids: Ids, cause: StoredCause },

@@ -39,7 +39,7 @@ pub fn encode_transfer(process: &TransferProcess) -> Result<Vec<u8>> {
         dataset: text(&process.dataset),
         format: process.format.clone(),
         state: StoredState::of(&process.state)?,
-        callback: process.callback.as_ref().map(text),
+        callback: process.address.as_ref().map(text),
         history,
         accepted: process
             .accepted
@@ -109,7 +109,7 @@ pub fn decode_transfer(bytes: &[u8]) -> Result<TransferProcess> {
         dataset: DatasetId::parse(&stored.dataset)?,
         format: stored.format,
         state,
-        callback: callback(stored.callback.as_ref())?,
+        address: callback(stored.callback.as_ref())?,
         history,
         accepted,
         last_sent,

@@ -30,6 +30,8 @@ pub struct Opening {
     pub offer: Offer,
     /// Where the peer may call back.
     pub callback: CallbackAddress,
+    /// Where the peer is called; `None` for a participant that is found by its name.
+    pub address: Option<CallbackAddress>,
     /// A fresh id for the first message.
     pub message_id: MessageId,
 }
@@ -137,7 +139,7 @@ impl Negotiation {
                         message_id,
                         provider_pid,
                         consumer_pid,
-                        assignee_signature: signature.jws().to_owned(),
+                        assignee_signature: Some(signature.jws().to_owned()),
                     });
                     let signed = part.clone().countersigned(signature)?;
                     Ok(self.sending(State::Verified { signed }, message, now))
@@ -276,8 +278,9 @@ impl Negotiation {
     ) -> Result<Step, Refusal> {
         let role = pids.role();
         let state = table_state(role, &opening.offer, terms)?;
-        let fresh =
+        let mut fresh =
             Self::fresh(&opening.us, &opening.counterparty, pids, opening.offer.target(), state.clone())?;
+        fresh.address = opening.address.clone();
         Ok(fresh.sending(state, message, now))
     }
 
@@ -341,7 +344,7 @@ impl Negotiation {
             message_id,
             provider_pid,
             consumer_pid,
-            assigner_signature: part.assigner_signature().jws().to_owned(),
+            assigner_signature: part.assigner_signature().map(|signature| signature.jws().to_owned()),
             agreement: part.agreement().clone(),
         });
         Ok(self.sending(state, message, now))

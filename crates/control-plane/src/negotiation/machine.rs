@@ -71,7 +71,8 @@ impl Negotiation {
             State::Verified { signed } | State::Finalized { signed } => record
                 .with("agreement", signed.agreement().id())
                 .with("agreementHash", signed.agreement().hash())
-                .with("annex", signed.annex()),
+                .with("annex", signed.annex())
+                .with_some("unsignedBy", signed.unsigned_by()),
             State::Terminated { cause, .. } => {
                 record.with("code", cause.code()).with("reason", cause.reasons().join("; "))
             }
@@ -101,7 +102,7 @@ impl Negotiation {
         pids: &Pids,
         table: &Table,
         agreement: &Agreement,
-        assigner: &PartySignature,
+        assigner: Option<&PartySignature>,
         terms: &dyn Terms,
         now: UnixMillis,
     ) -> Result<State, Refusal> {
@@ -120,8 +121,13 @@ impl Negotiation {
         if !terms.terms_equal(&table.offer, agreement) {
             return Err(Refusal::new(&AGREEMENT_DIFFERS, format!("offer `{}`", table.offer.id())));
         }
-        require_annex(assigner, &table.offer, pids)?;
-        let part = SignedPart::new(agreement.clone(), assigner.clone())?;
+        let part = match assigner {
+            Some(assigner) => {
+                require_annex(assigner, &table.offer, pids)?;
+                SignedPart::new(agreement.clone(), assigner.clone())?
+            }
+            None => SignedPart::unsigned(agreement.clone()),
+        };
         Ok(State::Agreed { table: table.clone(), part })
     }
 }

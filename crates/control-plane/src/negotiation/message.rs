@@ -79,8 +79,8 @@ pub struct AgreementMessage {
     pub consumer_pid: ConsumerPid,
     /// The agreement.
     pub agreement: Agreement,
-    /// Compact JWS as it travels; verified before [`super::Negotiation::receive`] sees it.
-    pub assigner_signature: String,
+    /// Compact JWS as it travels, if the provider signs; verified before [`super::Negotiation::receive`] sees it.
+    pub assigner_signature: Option<String>,
 }
 
 /// The consumer countersigns.
@@ -92,8 +92,8 @@ pub struct Verification {
     pub provider_pid: ProviderPid,
     /// The consumer's name of the process.
     pub consumer_pid: ConsumerPid,
-    /// Compact JWS as it travels; verified before [`super::Negotiation::receive`] sees it.
-    pub assignee_signature: String,
+    /// Compact JWS as it travels, if the consumer signs; verified before [`super::Negotiation::receive`] sees it.
+    pub assignee_signature: Option<String>,
 }
 
 /// The consumer accepts, or the provider finalises.
@@ -275,9 +275,11 @@ impl Message {
             }
             Self::Agreement(message) => {
                 fields.push(message.agreement.text());
-                fields.push(&message.assigner_signature);
+                fields.push(message.assigner_signature.as_deref().unwrap_or_default());
             }
-            Self::Verification(message) => fields.push(&message.assignee_signature),
+            Self::Verification(message) => {
+                fields.push(message.assignee_signature.as_deref().unwrap_or_default())
+            }
             Self::Event(_) => {}
             Self::Termination(message) => {
                 fields.push(message.cause.code());

@@ -108,7 +108,7 @@ pub struct Negotiation {
     pub(crate) pids: Pids,
     pub(crate) dataset: DatasetId,
     pub(crate) state: State,
-    pub(crate) callback: Option<CallbackAddress>,
+    pub(crate) address: Option<CallbackAddress>,
     pub(crate) history: Vec<Transition>,
     pub(crate) accepted: Vec<Accepted>,
     pub(crate) last_sent: Option<Sent>,
@@ -353,9 +353,10 @@ impl Negotiation {
         self.state.name()
     }
 
-    /// The address the peer gave when it opened the process; kept for display, dialling has its own rules.
-    pub fn callback(&self) -> Option<&CallbackAddress> {
-        self.callback.as_ref()
+    /// Where the peer is called: what it gave when it opened the process, or what we opened it at. Its scheme says
+    /// which binding the process uses; dialling has its own rules.
+    pub fn address(&self) -> Option<&CallbackAddress> {
+        self.address.as_ref()
     }
 
     /// What happened, oldest first, at most [`MAX_TRANSITIONS`].

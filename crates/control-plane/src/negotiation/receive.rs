@@ -11,7 +11,7 @@ use super::{
     Accepted, Message, MessageKind, NOT_YOUR_MESSAGE, Negotiation, SIGNATURE_MISSING, Sent, State, Step,
     UNKNOWN_OFFER, UNKNOWN_PROCESS, WITH_ITSELF,
 };
-use crate::agreement::PartySignature;
+use crate::agreement::{PartySignature, Signing};
 use crate::dedupe::{self, Arrival};
 use crate::ids::{ConsumerPid, DatasetId, ParticipantId, ProviderPid};
 use crate::pids::{Pids, Role};
@@ -26,6 +26,8 @@ pub struct Received<'a> {
     pub message: &'a Message,
     /// The verified signature of an agreement or verification message; `None` for the others.
     pub signature: Option<&'a PartySignature>,
+    /// Whether the sender must sign, as our configuration says about it.
+    pub signing: Signing,
 }
 
 impl Negotiation {
@@ -75,7 +77,7 @@ impl Negotiation {
         let peer = pids.role().other();
         let state = table_state(peer, offer, terms)?;
         let mut fresh = Self::fresh(us, received.sender, pids, offer.target(), state)?;
-        fresh.callback = Some(callback.clone());
+        fresh.address = Some(callback.clone());
         Ok(fresh.accepting(received.message).arrived(peer, received.message.kind(), now))
     }
 
@@ -167,7 +169,7 @@ impl Negotiation {
             Message::Agreement(message) => match &self.state {
                 State::Requested(table) | State::Accepted(table) => {
                     let AgreementMessage { agreement, assigner_signature, .. } = message;
-                    let signature = verified(received.signature, assigner_signature)?;
+                    let signature = verified(received, assigner_signature.as_deref())?;
                     self.concluded(pids, table, agreement, signature, terms, now)
                 }
                 State::Offered(_)
@@ -178,8 +180,11 @@ impl Negotiation {
             },
             Message::Verification(Verification { assignee_signature, .. }) => match &self.state {
                 State::Agreed { part, .. } => {
-                    let signature = verified(received.signature, assignee_signature)?;
-                    Ok(State::Verified { signed: part.clone().countersigned(signature.clone())? })
+                    let signed = match verified(received, assignee_signature.as_deref())? {
+                        Some(signature) => part.clone().countersigned(signature.clone())?,
+                        None => part.clone().uncountersigned()?,
+                    };
+                    Ok(State::Verified { signed })
                 }
                 State::Requested(_)
                 | State::Offered(_)
@@ -214,7 +219,7 @@ impl Negotiation {
     /// our acknowledgement may open again under a new message id (DSP 2025-1, 1.6).
     fn is_repeat(&self, message: &Message) -> Result<bool, Refusal> {
         let body = message.body_digest();
-        let known = self.accepted.iter().find(|accepted| accepted.id == *message.id());
+        let known = dedupe::known(message.id(), &self.accepted, |accepted| &accepted.id);
         if dedupe::arrival(message.id(), &body, known.map(|accepted| &accepted.body))? == Arrival::Repeat {
             return Ok(true);
         }
@@ -250,7 +255,7 @@ impl Negotiation {
             pids,
             dataset: dataset.clone(),
             state,
-            callback: None,
+            address: None,
             history: Vec::new(),
             accepted: Vec::new(),
             last_sent: None,
@@ -272,8 +277,17 @@ pub(super) fn table_state(by: Role, offer: &Offer, terms: &dyn Terms) -> Result<
     })
 }
 
-fn verified<'a>(signature: Option<&'a PartySignature>, jws: &str) -> Result<&'a PartySignature, Refusal> {
-    signature.filter(|signature| signature.jws() == jws).ok_or_else(|| {
-        Refusal::new(&SIGNATURE_MISSING, "the checked signature is not the one in the message")
-    })
+/// The signature that the message carries, checked; none only from a sender that need not sign.
+fn verified<'a>(
+    received: &Received<'a>,
+    carried: Option<&str>,
+) -> Result<Option<&'a PartySignature>, Refusal> {
+    match (received.signature, carried) {
+        (Some(signature), Some(jws)) if signature.jws() == jws => Ok(Some(signature)),
+        (None, None) if received.signing == Signing::IfOffered => Ok(None),
+        (Some(_), Some(_)) => {
+            Err(Refusal::new(&SIGNATURE_MISSING, "the checked signature is not the one in the message"))
+        }
+        (Some(_), None) | (None, Some(_) | None) => Err(Refusal::new(&SIGNATURE_MISSING, "none was checked")),
+    }
 }

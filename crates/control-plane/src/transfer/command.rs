@@ -23,6 +23,8 @@ pub struct Opening {
     pub format: String,
     /// Where the provider may call back.
     pub callback: CallbackAddress,
+    /// Where the peer is called; `None` for a participant that is found by its name.
+    pub address: Option<CallbackAddress>,
     /// A fresh id for the request.
     pub message_id: MessageId,
 }
@@ -65,7 +67,7 @@ impl TransferProcess {
             dataset: held.target().clone(),
             format: opening.format.clone(),
             state: State::Requested,
-            callback: None,
+            address: opening.address,
             history: Vec::new(),
             accepted: Vec::new(),
             last_sent: None,

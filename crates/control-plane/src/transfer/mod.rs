@@ -94,7 +94,7 @@ pub struct TransferProcess {
     pub(crate) dataset: DatasetId,
     pub(crate) format: String,
     pub(crate) state: State,
-    pub(crate) callback: Option<CallbackAddress>,
+    pub(crate) address: Option<CallbackAddress>,
     pub(crate) history: Vec<Transition>,
     pub(crate) accepted: Vec<Accepted>,
     pub(crate) last_sent: Option<Sent>,
@@ -288,9 +288,10 @@ impl TransferProcess {
         self.state.name()
     }
 
-    /// The address the consumer gave when it opened the process; kept for display, dialling has its own rules.
-    pub fn callback(&self) -> Option<&CallbackAddress> {
-        self.callback.as_ref()
+    /// Where the peer is called: what it gave when it opened the process, or what we opened it at. Its scheme says
+    /// which binding the process uses; dialling has its own rules.
+    pub fn address(&self) -> Option<&CallbackAddress> {
+        self.address.as_ref()
     }
 
     /// What happened, oldest first: the opening and the last [`MAX_REMEMBERED`].

@@ -72,7 +72,7 @@ impl TransferProcess {
             dataset: agreement.signed.agreement().target().clone(),
             format: request.format.clone(),
             state: State::Requested,
-            callback: Some(request.callback.clone()),
+            address: Some(request.callback.clone()),
             history: Vec::new(),
             accepted: Vec::new(),
             last_sent: None,
@@ -223,7 +223,7 @@ impl TransferProcess {
     /// our acknowledgement may ask again under a new message id (DSP 2025-1, 1.6).
     fn is_repeat(&self, message: &Message) -> Result<bool, Refusal> {
         let body = message.body_digest();
-        let known = self.accepted.iter().find(|accepted| accepted.id == *message.id());
+        let known = dedupe::known(message.id(), &self.accepted, |accepted| &accepted.id);
         if dedupe::arrival(message.id(), &body, known.map(|accepted| &accepted.body))? == Arrival::Repeat {
             return Ok(true);
         }

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control_plane::agreement::{
-    Agreement, Annex, PartySignature, SIGNATURE_TYPE, SignedAgreement, SignedPart,
+    Agreement, Annex, PartySignature, SIGNATURE_TYPE, SignedAgreement, SignedPart, Signing,
 };
 use control_plane::cause::Cause;
 use control_plane::ids::*;
@@ -161,10 +161,12 @@ pub fn sent(step: &Step) -> Message {
 /// The checked signature that belongs to a message, as the edge of the connector would hand it over.
 pub fn signature_of(process: &Negotiation, message: &Message) -> Option<PartySignature> {
     match message {
-        Message::Agreement(m) => PartySignature::verified(&m.assigner_signature, &m.agreement).ok(),
+        Message::Agreement(m) => {
+            PartySignature::verified(m.assigner_signature.as_deref()?, &m.agreement).ok()
+        }
         Message::Verification(m) => match process.state() {
             State::Agreed { part, .. } => {
-                PartySignature::verified(&m.assignee_signature, part.agreement()).ok()
+                PartySignature::verified(m.assignee_signature.as_deref()?, part.agreement()).ok()
             }
             _ => None,
         },
@@ -174,7 +176,11 @@ pub fn signature_of(process: &Negotiation, message: &Message) -> Option<PartySig
 
 pub fn receive(process: &Negotiation, sender: &ParticipantId, message: &Message) -> Result<Step, Refusal> {
     let signature = signature_of(process, message);
-    process.receive(&Received { sender, message, signature: signature.as_ref() }, &Published, NOW)
+    process.receive(
+        &Received { sender, message, signature: signature.as_ref(), signing: Signing::Required },
+        &Published,
+        NOW,
+    )
 }
 
 pub fn command(process: &Negotiation, command: Command, message: &str) -> Result<Step, Refusal> {
@@ -187,6 +193,7 @@ pub fn opening(role: Role, offer: Offer) -> Opening {
         counterparty: party(role.other()),
         offer,
         callback: callback(),
+        address: None,
         message_id: id("open"),
     }
 }
@@ -206,7 +213,8 @@ pub fn pair(state: StateName) -> (Negotiation, Negotiation) {
         Negotiation::open_as_consumer(opening(Role::Consumer, terms.clone()), c_pid(), &Published, NOW)
             .unwrap();
     let message = sent(&opened);
-    let received = Received { sender: &consumer(), message: &message, signature: None };
+    let received =
+        Received { sender: &consumer(), message: &message, signature: None, signing: Signing::Required };
     let provider_side =
         Negotiation::opened_by_peer(&received, p_pid().as_str(), &provider(), &Published, NOW).unwrap().next;
     let consumer_side = opened.next.acknowledged(&id("open"), &p_pid(), &c_pid()).unwrap().next;

@@ -21,8 +21,13 @@ pub fn address() -> DataAddress {
 }
 
 pub fn opened() -> Step {
-    let opening =
-        Opening { us: consumer(), format: FORMAT.to_owned(), callback: callback(), message_id: id("open") };
+    let opening = Opening {
+        us: consumer(),
+        format: FORMAT.to_owned(),
+        callback: callback(),
+        address: None,
+        message_id: id("open"),
+    };
     TransferProcess::open_as_consumer(opening, c_pid(), &held(), AT).unwrap()
 }
 

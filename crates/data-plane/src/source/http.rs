@@ -308,7 +308,7 @@ fn may_connect(host: &HttpHost, address: IpAddr) -> bool {
 
 /// Whether an address is one of the global unicast internet. Forms that carry another address are not: what they
 /// lead to depends on the network.
-fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -229,6 +229,43 @@ pub struct Text {
     pub value: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerCatalogueRequest {
+    #[prost(string, tag = "1")]
+    pub counterparty: ::prost::alloc::string::String,
+    /// The base URL at which it speaks the Dataspace Protocol over HTTP.
+    #[prost(string, tag = "2")]
+    pub counterparty_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Tag of the language of clauses.
+    #[prost(string, tag = "4")]
+    pub language: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerCatalogue {
+    #[prost(message, repeated, tag = "1")]
+    pub datasets: ::prost::alloc::vec::Vec<PeerDataset>,
+    /// What of it could not be understood, and is therefore not among the datasets.
+    #[prost(string, repeated, tag = "2")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerDataset {
+    #[prost(string, tag = "1")]
+    pub dataset: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub titles: ::prost::alloc::vec::Vec<Text>,
+    #[prost(string, repeated, tag = "3")]
+    pub formats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "4")]
+    pub offers: ::prost::alloc::vec::Vec<CatalogueOffer>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CatalogueOffer {
     #[prost(string, tag = "1")]
@@ -272,6 +309,11 @@ pub struct NegotiateRequest {
     /// Wait for the end, at most this long; 0 returns at once.
     #[prost(uint32, tag = "4")]
     pub wait_seconds: u32,
+    /// With whom, and at which base URL, for a dataset that is in no catalogue of ours: both or neither. Needs `offer_text`.
+    #[prost(string, tag = "5")]
+    pub counterparty: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub counterparty_address: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -363,7 +405,7 @@ pub struct Agreement {
     pub signed_at: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub hash: ::prost::alloc::string::String,
-    /// The two-signature JWS document.
+    /// The JWS document: both signatures, or ours alone.
     #[prost(string, tag = "9")]
     pub document: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "10")]
@@ -374,6 +416,9 @@ pub struct Agreement {
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "13")]
     pub valid_until: ::prost::alloc::string::String,
+    /// The party that did not sign: consumer, provider, or empty where both did.
+    #[prost(string, tag = "14")]
+    pub unsigned_by: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -441,9 +486,15 @@ pub struct PeerList {
 pub struct StartTransferRequest {
     #[prost(string, tag = "1")]
     pub agreement: ::prost::alloc::string::String,
+    /// The base URL at which the provider speaks the Dataspace Protocol over HTTP; empty for gRPC.
+    #[prost(string, tag = "2")]
+    pub counterparty_address: ::prost::alloc::string::String,
+    /// One of the distribution's formats; empty for our own pull.
+    #[prost(string, tag = "3")]
+    pub format: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Transfer {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
@@ -477,6 +528,17 @@ pub struct Transfer {
     pub suspended_by: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
     pub updated: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub format: ::prost::alloc::string::String,
+    /// Where the data is to be had, once the provider told.
+    #[prost(string, tag = "18")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// What else the provider told about it, credentials included; only where one transfer is shown.
+    #[prost(map = "string, string", tag = "19")]
+    pub endpoint_properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -972,6 +1034,33 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Asks a peer over HTTP what it offers; nothing of it is kept.
+        pub async fn read_peer_catalogue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PeerCatalogueRequest>,
+        ) -> std::result::Result<tonic::Response<super::PeerCatalogue>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.admin.v1.AdminService/ReadPeerCatalogue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "fairlead.admin.v1.AdminService",
+                        "ReadPeerCatalogue",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn negotiate(
             &mut self,
             request: impl tonic::IntoRequest<super::NegotiateRequest>,
@@ -1419,6 +1508,7 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Starts a transfer that was asked of us and waits for a person, or goes on with one that we suspended.
         pub async fn resume_transfer(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeTransferRequest>,
@@ -1439,6 +1529,29 @@ pub mod admin_service_client {
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new("fairlead.admin.v1.AdminService", "ResumeTransfer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn complete_transfer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeTransferRequest>,
+        ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.admin.v1.AdminService/CompleteTransfer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fairlead.admin.v1.AdminService", "CompleteTransfer"),
                 );
             self.inner.unary(req, path, codec).await
         }
@@ -1699,6 +1812,11 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ShowCatalogueEntryRequest>,
         ) -> std::result::Result<tonic::Response<super::CatalogueEntry>, tonic::Status>;
+        /// Asks a peer over HTTP what it offers; nothing of it is kept.
+        async fn read_peer_catalogue(
+            &self,
+            request: tonic::Request<super::PeerCatalogueRequest>,
+        ) -> std::result::Result<tonic::Response<super::PeerCatalogue>, tonic::Status>;
         async fn negotiate(
             &self,
             request: tonic::Request<super::NegotiateRequest>,
@@ -1785,7 +1903,12 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ChangeTransferRequest>,
         ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
+        /// Starts a transfer that was asked of us and waits for a person, or goes on with one that we suspended.
         async fn resume_transfer(
+            &self,
+            request: tonic::Request<super::ChangeTransferRequest>,
+        ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
+        async fn complete_transfer(
             &self,
             request: tonic::Request<super::ChangeTransferRequest>,
         ) -> std::result::Result<tonic::Response<super::Transfer>, tonic::Status>;
@@ -2209,6 +2332,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowCatalogueEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.admin.v1.AdminService/ReadPeerCatalogue" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadPeerCatalogueSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::PeerCatalogueRequest>
+                    for ReadPeerCatalogueSvc<T> {
+                        type Response = super::PeerCatalogue;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PeerCatalogueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::read_peer_catalogue(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadPeerCatalogueSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3107,6 +3276,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeTransferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.admin.v1.AdminService/CompleteTransfer" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteTransferSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangeTransferRequest>
+                    for CompleteTransferSvc<T> {
+                        type Response = super::Transfer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeTransferRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::complete_transfer(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteTransferSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,175 @@
+//! A peer that speaks only the Dataspace Protocol over plain HTTP: what it posts, and what it is posted.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::wait::until;
+
+/// The context of every message.
+const CONTEXT: &str = "https://w3id.org/dspace/2025/1/context.jsonld";
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: u16,
+    /// The header lines in lower case.
+    pub headers: Vec<String>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+/// The peer: a server that takes everything, and a client.
+pub struct Outsider {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Outsider {
+    /// Listens; every message is acknowledged, an opening one under the pid `urn:uuid:outsider`.
+    pub fn listen() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("a bound address");
+        let heard = Arc::<Mutex<Vec<(String, Value)>>>::default();
+        let theirs = heard.clone();
+        // Ends with the test process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(stream), heard) = (stream, theirs.clone()) else { return };
+                std::thread::spawn(move || drop(acknowledge(stream, &heard)));
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// Where it is called back.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits for a message on a path that ends like this; gives the whole path and the message.
+    #[track_caller]
+    pub fn hears(&self, path: &str) -> (String, Value) {
+        until(&format!("the outsider is told `{path}`"), || {
+            let heard = self.heard.lock().expect("no listener panics");
+            heard.iter().find(|(known, _)| known.ends_with(path)).cloned()
+        })
+    }
+
+    /// Forgets what was heard.
+    pub fn forget(&self) {
+        self.heard.lock().expect("no listener panics").clear();
+    }
+}
+
+/// A message of this type with these members.
+pub fn message(kind: &str, members: Value) -> Value {
+    let mut message = members;
+    message["@context"] = json!([CONTEXT]);
+    message["@type"] = json!(kind);
+    message
+}
+
+/// Posts JSON.
+#[track_caller]
+pub fn post(url: &str, body: &Value) -> Answer {
+    send("POST", url, "content-type: application/json\r\n", &body.to_string())
+}
+
+/// Gets with further header lines, each with its end.
+#[track_caller]
+pub fn get(url: &str, headers: &str) -> Answer {
+    send("GET", url, headers, "")
+}
+
+#[track_caller]
+fn send(method: &str, url: &str, headers: &str, body: &str) -> Answer {
+    let rest = url.strip_prefix("http://").expect("a plain URL");
+    let (authority, path) = rest.split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(authority).expect("the connector listens");
+    let length = body.len();
+    write!(
+        stream,
+        "{method} /{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    )
+    .expect("the request is sent");
+    let mut reader = BufReader::new(stream);
+    let (first, headers) = head(&mut reader);
+    let mut body = Vec::new();
+    // A pull that is stopped midway ends the connection: what came is what counts.
+    drop(reader.read_to_end(&mut body));
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, headers, body }
+}
+
+fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
+    let mut first = String::new();
+    reader.read_line(&mut first).expect("a first line");
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a header line");
+        match line.trim_end() {
+            "" => return (first, headers),
+            line => headers.push(line.to_ascii_lowercase()),
+        }
+    }
+}
+
+fn acknowledge(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (first, headers) = head(&mut reader);
+    let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let message: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let pid = |member: &str| message.get(member).cloned().unwrap_or_else(|| json!("urn:uuid:outsider"));
+    let answer = json!({"providerPid": pid("providerPid"), "consumerPid": pid("consumerPid")});
+    let answer = if message["@type"] == "CatalogRequestMessage" { catalog(&path) } else { answer };
+    let (answer, link) = (answer.to_string(), link(&path, &headers));
+    heard.lock().expect("no listener panics").push((path, message));
+    let length = answer.len();
+    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{link}\r\n{answer}")
+}
+
+/// One dataset a page: two that can be understood, and one that cannot.
+fn catalog(path: &str) -> Value {
+    let (name, operand) = match path.split_once("page=") {
+        None => ("D1", "purpose"),
+        Some((_, "2")) => ("D2", "phaseOfTheMoon"),
+        Some(_) => ("D3", "purpose"),
+    };
+    let constraint = json!([{"leftOperand": operand, "operator": "eq", "rightOperand": "https://w3id.org/dpv#AcademicResearch"}]);
+    let offer = json!({"@id": format!("offer{name}"), "@type": "Offer",
+        "permission": [{"action": "use", "constraint": constraint}]});
+    let service = json!({"@id": "urn:s", "@type": "DataService", "endpointURL": "http://127.0.0.1"});
+    let distribution =
+        json!([{"@type": "Distribution", "format": "HttpData-PULL", "accessService": service}]);
+    let dataset =
+        json!({"@id": name, "@type": "Dataset", "hasPolicy": [offer], "distribution": distribution});
+    message("Catalog", json!({"@id": "urn:c", "participantId": "OUTSIDER", "dataset": [dataset]}))
+}
+
+/// The way to the next page, as long as there is one.
+fn link(path: &str, headers: &[String]) -> String {
+    let host = headers.iter().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+    let next = match path.split_once("?page=") {
+        None if path.ends_with("catalog/request") => "2",
+        Some((_, "2")) => "3",
+        None | Some(_) => return String::new(),
+    };
+    format!("link: <http://{host}/catalog/request?page={next}>; rel=\"next\"\r\n")
+}

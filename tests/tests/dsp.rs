@@ -1,0 +1,439 @@
+//! The Dataspace Protocol over HTTP on real sockets: with a peer that knows nothing else, and between two of ours.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
+use federation_tests::connector::{Connector, shared_file};
+use federation_tests::data::{Dataset, bytes};
+use federation_tests::outsider::{Outsider, get, message, post};
+use federation_tests::space::Space;
+use federation_tests::wait::until;
+use serde_json::{Value, json};
+
+const OUTSIDER: &str = "https://outsider.example/id";
+const US: &str = "https://hong-kong.example/id";
+
+/// A running connector with the test listener; gives its base address.
+fn with_test_listener(space: &mut Space, steps: &str) -> String {
+    let connector = space.enrol("hong-kong");
+    connector.settings.more = format!(
+        "[negotiation]\nsteps = \"{steps}\"\n[dsp_http]\nlisten = \"127.0.0.1:0\"\nname_base = \"{US}/\"\n\
+         identity = {{ mode = \"test\", participant = \"{OUTSIDER}\", name = \"OUTSIDER\" }}\n"
+    );
+    connector.start();
+    let listening = connector.process().logged("serving the Dataspace Protocol over HTTP");
+    format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap())
+}
+
+/// Publishes `name` with these bytes, to be used by anybody for anything.
+fn publish(connector: &Connector, name: &str, content: &[u8]) {
+    std::fs::write(connector.sources().join(name), content).unwrap();
+    let dataset = Dataset { action: "odrl:use", constraints: Vec::new(), ..Dataset::research(name) };
+    connector.publish(&dataset, &shared_file(name));
+}
+
+/// The offer of our catalogue as a message carries it.
+fn offered(base: &str, name: &str) -> Value {
+    let dataset = get(&format!("{base}/catalog/datasets/{name}"), "");
+    assert_eq!(dataset.status, 200, "{dataset:?}");
+    let mut offer = dataset.json()["hasPolicy"][0].clone();
+    offer["target"] = json!(name);
+    offer
+}
+
+fn state(base: &str, what: &str, pid: &str) -> Value {
+    let answer = get(&format!("{base}/{what}/{pid}"), "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["state"].clone()
+}
+
+/// An outsider reads the catalogue, negotiates, pulls with ranges, and is refused what it may not.
+#[test]
+fn an_outsider_negotiates_and_pulls() {
+    let mut space = Space::empty();
+    let base = with_test_listener(&mut space, "automatic");
+    let connector = space.get("hong-kong");
+    let content = bytes(2_500_000, 7);
+    publish(connector, "weather", &content);
+    let root = base.trim_end_matches("/dsp/2025-1");
+
+    let version = get(&format!("{root}/.well-known/dspace-version"), "").json();
+    assert_eq!(version["protocolVersions"][0]["path"], "/dsp/2025-1");
+    let asked = message("CatalogRequestMessage", json!({}));
+    let catalog = post(&format!("{base}/catalog/request"), &asked).json();
+    assert_eq!((&catalog["@type"], &catalog["dataset"][0]["@id"]), (&json!("Catalog"), &json!("weather")));
+    let filtered = message("CatalogRequestMessage", json!({"filter": [{"x": 1}]}));
+    let filtered = post(&format!("{base}/catalog/request"), &filtered);
+    assert_eq!((filtered.status, &filtered.json()["@type"]), (400, &json!("CatalogError")));
+    let unknown = get(&format!("{base}/catalog/datasets/other"), "");
+    assert_eq!((unknown.status, &unknown.json()["@type"]), (404, &json!("CatalogError")));
+
+    let outsider = Outsider::listen();
+    let opening = message(
+        "ContractRequestMessage",
+        json!({"@id": "urn:uuid:m1", "consumerPid": "c1", "offer": offered(&base, "weather"),
+               "callbackAddress": outsider.url()}),
+    );
+    let opened = post(&format!("{base}/negotiations/request"), &opening);
+    assert_eq!(opened.status, 201, "{opened:?}");
+    let provider_pid = opened.json()["providerPid"].as_str().unwrap().to_owned();
+    let again = post(&format!("{base}/negotiations/request"), &opening).json();
+    assert_eq!(again["providerPid"], provider_pid, "a repeated opening is the same process");
+
+    let (path, agreed) = outsider.hears("/agreement");
+    assert_eq!(path, "/negotiations/c1/agreement");
+    assert_eq!(
+        (&agreed["agreement"]["assigner"], &agreed["agreement"]["assignee"], &agreed["agreement"]["target"]),
+        (&json!(US), &json!("OUTSIDER"), &json!("weather"))
+    );
+    let pids = |more: Value| {
+        let mut members = json!({"providerPid": provider_pid, "consumerPid": "c1"});
+        members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        members
+    };
+    // Out of order: an acceptance is not what AGREED waits for, and changes nothing.
+    let early = message("ContractNegotiationEventMessage", pids(json!({"eventType": "ACCEPTED"})));
+    let early = post(&format!("{base}/negotiations/{provider_pid}/events"), &early);
+    assert_eq!((early.status, &early.json()["@type"]), (400, &json!("ContractNegotiationError")));
+    assert_eq!(state(&base, "negotiations", &provider_pid), "AGREED");
+    let verified = message("ContractAgreementVerificationMessage", pids(json!({})));
+    let other = format!("{base}/negotiations/urn:uuid:other/agreement/verification");
+    assert_eq!(post(&other, &verified).status, 404);
+    let verified = post(&format!("{base}/negotiations/{provider_pid}/agreement/verification"), &verified);
+    assert_eq!(verified.status, 200, "{verified:?}");
+    let (_, finalized) = outsider.hears("/events");
+    assert_eq!(finalized["eventType"], "FINALIZED");
+    assert_eq!(state(&base, "negotiations", &provider_pid), "FINALIZED");
+    let records = connector.ledger();
+    let honest = |record: &Value| record.to_string().contains(r#""unsignedBy":"consumer""#);
+    assert!(records.iter().any(honest), "{records:#?}");
+
+    let agreement = agreed["agreement"]["@id"].as_str().unwrap();
+    let request = message(
+        "TransferRequestMessage",
+        json!({"consumerPid": "t1", "agreementId": agreement, "format": "HttpData-PULL",
+               "callbackAddress": format!("{}/", outsider.url())}),
+    );
+    let requested = post(&format!("{base}/transfers/request"), &request);
+    assert_eq!(requested.status, 201, "{requested:?}");
+    let transfer = requested.json()["providerPid"].as_str().unwrap().to_owned();
+    let (path, started) = outsider.hears("/start");
+    assert_eq!(path, "/transfers/t1/start");
+    let properties = started["dataAddress"]["endpointProperties"].as_array().unwrap();
+    let property = |name: &str| {
+        properties.iter().find(|property| property["name"] == name).unwrap()["value"].as_str().unwrap()
+    };
+    let endpoint = started["dataAddress"]["endpoint"].as_str().unwrap();
+    let bearer = format!("authorization: Bearer {}\r\n", property("authorization"));
+    for (headers, status, from, until) in [
+        (bearer.clone(), 200, 0, content.len()),
+        (format!("{bearer}range: bytes=1048570-1048585\r\n"), 206, 1_048_570, 1_048_586),
+        (format!("{bearer}range: bytes=-5\r\n"), 206, content.len() - 5, content.len()),
+    ] {
+        let pulled = get(endpoint, &headers);
+        assert_eq!((pulled.status, pulled.body == content[from..until]), (status, true), "{headers}");
+    }
+    for (headers, status) in [
+        (String::new(), 401),
+        ("authorization: Bearer guess\r\n".to_owned(), 401),
+        (format!("{bearer}range: bytes=9999999-\r\n"), 416),
+    ] {
+        assert_eq!(get(endpoint, &headers).status, status, "{headers}");
+    }
+    let ended = message("TransferCompletionMessage", json!({"providerPid": transfer, "consumerPid": "t1"}));
+    assert_eq!(post(&format!("{base}/transfers/{transfer}/completion"), &ended).status, 200);
+    assert_eq!(state(&base, "transfers", &transfer), "COMPLETED");
+    assert_eq!(get(endpoint, &bearer).status, 400, "nothing flows after the end");
+    let late = message("TransferStartMessage", json!({"providerPid": transfer, "consumerPid": "t1"}));
+    let late = post(&format!("{base}/transfers/{transfer}/start"), &late);
+    assert_eq!((late.status, &late.json()["@type"]), (400, &json!("TransferError")));
+}
+
+/// With manual steps both roles wait for a person at every step.
+#[test]
+fn every_step_waits_for_a_person() {
+    let mut space = Space::empty();
+    let base = with_test_listener(&mut space, "manual");
+    let connector = space.get("hong-kong");
+    publish(connector, "weather", b"sun");
+    let outsider = Outsider::listen();
+    let step = |command: &[&str]| connector.run(command).object();
+
+    // As provider.
+    let opening = message(
+        "ContractRequestMessage",
+        json!({"consumerPid": "c1", "offer": offered(&base, "weather"), "callbackAddress": outsider.url()}),
+    );
+    let opened = post(&format!("{base}/negotiations/request"), &opening);
+    let pid = opened.json()["providerPid"].as_str().unwrap().to_owned();
+    assert_eq!(state(&base, "negotiations", &pid), "REQUESTED");
+    assert_eq!(step(&["negotiation", "accept", &pid])["state"], "AGREED");
+    let (_, agreed) = outsider.hears("/agreement");
+    let members = json!({"providerPid": pid, "consumerPid": "c1"});
+    let verified = message("ContractAgreementVerificationMessage", members);
+    assert_eq!(post(&format!("{base}/negotiations/{pid}/agreement/verification"), &verified).status, 200);
+    assert_eq!(state(&base, "negotiations", &pid), "VERIFIED");
+    assert_eq!(step(&["negotiation", "accept", &pid])["state"], "FINALIZED");
+    outsider.hears("/events");
+
+    let request = message(
+        "TransferRequestMessage",
+        json!({"consumerPid": "t1", "agreementId": agreed["agreement"]["@id"], "format": "HttpData-PULL",
+               "callbackAddress": outsider.url()}),
+    );
+    let transfer = post(&format!("{base}/transfers/request"), &request);
+    let transfer = transfer.json()["providerPid"].as_str().unwrap().to_owned();
+    assert_eq!(state(&base, "transfers", &transfer), "REQUESTED");
+    for (command, expected, path) in [
+        ("resume", "STARTED", "/start"),
+        ("suspend", "SUSPENDED", "/suspension"),
+        ("resume", "STARTED", "/start"),
+        ("complete", "COMPLETED", "/completion"),
+    ] {
+        outsider.forget();
+        let reason: &[&str] =
+            if command == "complete" || command == "resume" { &[] } else { &["--reason", "why"] };
+        let moved = step(&[&["transfer", command, &transfer], reason].concat());
+        assert_eq!(moved["state"], expected, "{command}");
+        outsider.hears(path);
+    }
+
+    // As consumer of the outsider's dataset, which is in no catalogue of ours.
+    outsider.forget();
+    let dataset = format!("{OUTSIDER}/D1");
+    let terms = json!({"@id": format!("{OUTSIDER}/offerD1"), "@type": "Offer", "target": dataset,
+        "assigner": OUTSIDER, "permission": [{"action": "use"}]});
+    let terms = connector.write("terms.json", terms.to_string());
+    let url = outsider.url();
+    let asked = step(&[
+        "negotiate",
+        &dataset,
+        "--terms",
+        terms.to_str().unwrap(),
+        "--peer",
+        OUTSIDER,
+        "--peer-url",
+        &url,
+        "--wait",
+        "0",
+    ]);
+    let consumer_pid = asked["id"].as_str().unwrap().to_owned();
+    let (path, requested) = outsider.hears("/negotiations/request");
+    assert_eq!(path, "/negotiations/request");
+    assert_eq!(
+        (&requested["offer"]["@id"], &requested["offer"]["target"], &requested["callbackAddress"]),
+        (&json!("offerD1"), &json!("D1"), &json!(base))
+    );
+    let agreement = json!({"@id": "A1", "@type": "Agreement", "target": "D1", "assigner": "OUTSIDER",
+        "assignee": US, "timestamp": "2026-01-01T00:00:00.123456789Z", "permission": [{"action": "use"}]});
+    let pids = |more: Value| {
+        let mut members = json!({"providerPid": "urn:uuid:outsider", "consumerPid": consumer_pid});
+        members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        members
+    };
+    let agreed = message("ContractAgreementMessage", pids(json!({"agreement": agreement})));
+    let answered = post(&format!("{base}/negotiations/{consumer_pid}/agreement"), &agreed);
+    assert_eq!(answered.status, 200, "{answered:?}");
+    assert_eq!(state(&base, "negotiations", &consumer_pid), "AGREED");
+    assert_eq!(step(&["negotiation", "accept", &consumer_pid])["state"], "VERIFIED");
+    outsider.hears("/agreement/verification");
+    let finalized = message("ContractNegotiationEventMessage", pids(json!({"eventType": "FINALIZED"})));
+    assert_eq!(post(&format!("{base}/negotiations/{consumer_pid}/events"), &finalized).status, 200);
+    let held = connector.show("agreement", &format!("{OUTSIDER}/A1"));
+    assert_eq!((&held["status"], &held["unsigned_by"]), (&json!("active"), &json!("provider")), "{held}");
+
+    let started = step(&[
+        "transfer",
+        "start",
+        &format!("{OUTSIDER}/A1"),
+        "--format",
+        "HttpData-PULL",
+        "--peer-url",
+        &url,
+        "--no-wait",
+    ]);
+    let pid = started["id"].as_str().unwrap();
+    let (_, requested) = outsider.hears("/transfers/request");
+    assert_eq!(requested["agreementId"], "A1");
+    let address = json!({"@type": "DataAddress", "endpointType": "https://w3id.org/idsa/v4.1/HTTP",
+        "endpoint": "http://example.com", "endpointProperties": [
+            {"@type": "EndpointProperty", "name": "authorization", "value": "secret"}]});
+    let started = message(
+        "TransferStartMessage",
+        json!({"providerPid": "urn:uuid:outsider", "consumerPid": pid, "dataAddress": address}),
+    );
+    assert_eq!(post(&format!("{base}/transfers/{pid}/start"), &started).status, 200);
+    let shown = connector.show("transfer", pid);
+    assert_eq!((&shown["state"], &shown["endpoint"]), (&json!("STARTED"), &json!("http://example.com")));
+    assert_eq!(shown["endpoint_properties"], json!({"authorization": "secret"}));
+    assert!(connector.list("transfer").iter().all(|row| row["endpoint_properties"] == json!({})));
+    assert_eq!(step(&["transfer", "complete", pid])["state"], "COMPLETED");
+    outsider.hears("/completion");
+}
+
+/// The catalogue of an outsider, page by page; what is not understood is told, and the rest can be negotiated.
+#[test]
+fn the_catalogue_of_an_outsider_is_read() {
+    let mut space = Space::empty();
+    with_test_listener(&mut space, "manual");
+    let connector = space.get("hong-kong");
+    let outsider = Outsider::listen();
+    let mut page = String::new();
+    let mut pages = Vec::new();
+    loop {
+        let url = outsider.url();
+        let read = connector.run(&["catalogue", "peer", OUTSIDER, "--peer-url", &url, "--page", &page]);
+        let mut lines = read.done().lines();
+        let next = lines.last().and_then(|line| line["next_page_token"].as_str()).map(str::to_owned);
+        if next.is_some() {
+            lines.pop();
+        }
+        pages.push(lines);
+        match next {
+            Some(next) => page = next,
+            None => break,
+        }
+    }
+    let named = |page: &[Value]| {
+        page.iter().map(|row| (row["dataset"].clone(), row["offers"][0]["id"].clone())).collect::<Vec<_>>()
+    };
+    let expected =
+        |name: &str| vec![(json!(format!("{OUTSIDER}/{name}")), json!(format!("{OUTSIDER}/offer{name}")))];
+    assert_eq!(named(&pages[0]), expected("D1"));
+    assert_eq!(pages[1][0]["offers"], json!([]), "an offer that is not understood is not shown");
+    assert_eq!(named(&pages[2]), expected("D3"));
+
+    let terms = pages[0][0]["offers"][0]["text"].as_str().unwrap();
+    let terms = connector.write("terms.json", terms);
+    let dataset = format!("{OUTSIDER}/D1");
+    let terms = terms.to_str().unwrap();
+    let url = outsider.url();
+    connector
+        .run(&[
+            "negotiate",
+            &dataset,
+            "--terms",
+            terms,
+            "--peer",
+            OUTSIDER,
+            "--peer-url",
+            &url,
+            "--wait",
+            "0",
+        ])
+        .object();
+    let (_, requested) = outsider.hears("/negotiations/request");
+    assert_eq!(requested["offer"]["@id"], "offerD1");
+}
+
+/// Requests that no peer of good will sends.
+#[test]
+fn hostile_requests_are_refused_and_change_nothing() {
+    let mut space = Space::empty();
+    let base = with_test_listener(&mut space, "automatic");
+    let connector = space.get("hong-kong");
+    publish(connector, "weather", b"sun");
+    let offer = offered(&base, "weather");
+    let request = |callback: &str, offer: &Value| {
+        message(
+            "ContractRequestMessage",
+            json!({"consumerPid": "c1", "offer": offer, "callbackAddress": callback}),
+        )
+    };
+    let mut unknown = offer.clone();
+    unknown["@id"] = json!("nothing");
+    let mut strange = offer.clone();
+    strange["permission"][0]["secretly"] = json!("resell");
+    let here = "http://127.0.0.1:9";
+    for (what, body) in [
+        ("a callback elsewhere", request("http://192.0.2.1/", &offer)),
+        ("a callback by another scheme", request("ftp://127.0.0.1/", &offer)),
+        ("a callback with a user", request("http://u@127.0.0.1/", &offer)),
+        ("an unknown offer", request(here, &unknown)),
+        ("terms that nobody understands", request(here, &strange)),
+        ("no context", json!({"@type": "ContractRequestMessage"})),
+        ("another message", message("ContractOfferMessage", json!({}))),
+        ("a counter without process", {
+            let mut counter = request(here, &offer);
+            counter.as_object_mut().unwrap().remove("callbackAddress");
+            counter["providerPid"] = json!("urn:uuid:1");
+            counter
+        }),
+    ] {
+        let refused = post(&format!("{base}/negotiations/request"), &body);
+        assert_eq!(refused.status, 400, "{what}: {refused:?}");
+        assert_eq!(refused.json()["@type"], "ContractNegotiationError", "{what}");
+    }
+    let large = message("ContractRequestMessage", json!({"more": "x".repeat(5_000_000)}));
+    assert_eq!(post(&format!("{base}/negotiations/request"), &large).status, 413);
+    for path in ["negotiations/urn:uuid:1", "transfers/urn:uuid:1", "other"] {
+        assert_eq!(get(&format!("{base}/{path}"), "").status, 404, "{path}");
+    }
+    assert_eq!(connector.list("negotiation"), Vec::<Value>::new());
+}
+
+/// Two of ours over HTTPS with their certificates: the same agreement, signed by both, on both sides.
+#[test]
+fn two_of_ours_agree_over_https() {
+    let mut space = Space::empty();
+    for name in ["hong-kong", "macao"] {
+        let port = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port();
+        let connector = space.enrol(name);
+        connector.settings.more = format!(
+            "[dsp_http]\nlisten = \"[::1]:{port}\"\nbase_url = \"https://[::1]:{port}\"\n\
+             identity = {{ mode = \"mutual-tls\" }}\nprivate_addresses = true\n"
+        );
+        connector.start();
+    }
+    space.introduce();
+    let [provider, consumer] = space.all(["hong-kong", "macao"]);
+    std::fs::write(provider.sources().join("weather"), bytes(100_000, 3)).unwrap();
+    // A duty within a permission: what the protocol alone cannot carry.
+    let dataset = Dataset::research("weather").deleted_by("2090-01-01T00:00:00Z");
+    let dataset = provider.publish(&dataset, &shared_file("weather"));
+    let listed = consumer.finds(&dataset);
+    let offer = listed["offers"][0]["text"].as_str().expect("the offer's text");
+    let terms = consumer.write("terms.json", offer);
+    let listening = provider.process().logged("serving the Dataspace Protocol over HTTP");
+    let url = format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap());
+    let participant = provider.participant.clone();
+    let shown = consumer.run(&["catalogue", "peer", &participant, "--peer-url", &url]);
+    assert_eq!(shown.done().lines()[0]["offers"][0]["text"], offer, "the catalogue says the same over HTTP");
+    let negotiation = consumer
+        .run(&[
+            "negotiate",
+            &dataset,
+            "--terms",
+            terms.to_str().unwrap(),
+            "--peer",
+            &participant,
+            "--peer-url",
+            &url,
+            "--wait",
+            "50",
+        ])
+        .object();
+    assert_eq!(negotiation["state"], "FINALIZED", "{negotiation}");
+    let agreement = negotiation["agreement"].as_str().unwrap();
+    let ours = consumer.show("agreement", agreement);
+    let theirs = until("the provider holds the agreement", || {
+        let shown = provider.run(&["agreement", "show", agreement]);
+        (shown.exit == 0).then(|| shown.object())
+    });
+    assert_eq!((&ours["hash"], &ours["document"]), (&theirs["hash"], &theirs["document"]));
+    let document: Value = serde_json::from_str(ours["document"].as_str().unwrap()).unwrap();
+    assert_eq!(document["signatures"].as_array().unwrap().len(), 2);
+    assert!(consumer.ledger().iter().all(|record| !record.to_string().contains("unsignedBy")));
+    let started = consumer
+        .run(&["transfer", "start", agreement, "--format", "HttpData-PULL", "--peer-url", &url])
+        .object();
+    assert_eq!(started["state"], "STARTED", "{started}");
+    let shown = consumer.show("transfer", started["id"].as_str().unwrap());
+    assert_eq!(shown["endpoint_properties"]["authType"], "bearer");
+    // What was agreed over HTTP is pulled as what was agreed over gRPC.
+    consumer.pull(agreement);
+}
