@@ -67,7 +67,7 @@ fn fetch(home: &Path, libraries: &Path) -> anyhow::Result<()> {
     match fetched {
         Ok(status) => ensure!(status.success(), "Maven could not fetch the kit: {status}"),
         Err(error) => bail!(
-            "start mvn: {error}; the kit needs Java 17 and Maven (Debian: openjdk-17-jdk-headless maven)"
+            "start mvn: {error}; the kit needs Java 17 and Maven (Debian: default-jdk-headless maven)"
         ),
     }
     // Last, so that an interrupted fetch is repeated.
