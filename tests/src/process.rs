@@ -13,8 +13,14 @@ use crate::wait::until;
 /// The last lines of a log that a failed test shows.
 const SHOWN_LINES: usize = 40;
 
+/// Names another program to run than the one that cargo built beside the suites.
+pub const PROGRAM: &str = "FAIRLEAD_UNDER_TEST";
+
 /// The program under test, which cargo built beside the suites.
 pub fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os(PROGRAM) {
+        return named.into();
+    }
     let suite = std::env::current_exe().expect("the path of this suite");
     let folder = suite.parent().and_then(Path::parent).expect("a suite lies in target/PROFILE/deps");
     let program = folder.join("fairlead-under-test");

@@ -1,9 +1,10 @@
-//! The project's tasks: `cargo xtask bench | certs | codegen | tidy`. One language for scripts, one command for each need.
+//! The project's tasks: `cargo xtask bench | certs | codegen | conformance | tidy`. One language for scripts, one command for each need.
 
 mod bench;
 mod bench_policy;
 mod certs;
 mod codegen;
+mod conformance;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Run the public conformance kit of the Dataspace Protocol against the connector (needs Java 17 and Maven)
+    Conformance(conformance::Conformance),
     /// Hold the house rules: the picture of the crates, the walls of the pure ones, file sizes, tests without sleep
     Tidy,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         }
         Task::Certs { dir } => certs::run(&dir),
         Task::Codegen { check } => workspace_root().and_then(|root| codegen::run(&root, check)),
+        Task::Conformance(arguments) => workspace_root().and_then(|root| conformance::run(&root, &arguments)),
         Task::Tidy => workspace_root().and_then(|root| tidy::run(&root)),
     };
     match outcome {
