@@ -94,8 +94,8 @@ pub struct Encounter {
 /// Is `strict` at least as strict as `wide`: whatever `strict` permits, `wide` permits, and every duty of `wide` is
 /// owed under `strict` as well, no later and under no narrower conditions?
 ///
-/// A counter-offer may be accepted by rule if it refines the offer; an offer stays within one's own ceiling if it
-/// refines the ceiling.
+/// A counter-offer may be accepted by rule if it refines the offer, and an offer if one's own ceiling refines it:
+/// [`crate::accept`] asks that.
 pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     let unknown = |reason: String| Refinement { answer: Answer::Unknown, witness: None, reason };
     let parties = |policy: &Policy| -> Vec<_> {
@@ -533,7 +533,7 @@ fn unrelated(left: &Sides, right: &Sides) -> Option<String> {
 
 /// Whether doing `strong` also does `weak`: same or narrower action on the same thing, no later, refined at least as
 /// much, and under no more conditions.
-fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
+pub(crate) fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
     let included = match (tables.action(&strong.action), tables.action(&weak.action)) {
         (Some(strong), Some(weak)) => tables.covered(weak).contains(strong),
         _ => false,

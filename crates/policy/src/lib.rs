@@ -50,6 +50,7 @@
 //! # }
 //! ```
 
+pub mod accept;
 mod canonical;
 mod cells;
 pub mod compare;

@@ -383,6 +383,10 @@ pub struct NegotiateArgs {
     /// Other terms: a file with an ODRL offer in JSON
     #[arg(long, value_name = "FILE")]
     pub terms: Option<PathBuf>,
+    /// How far we bind ourselves: a file with an ODRL policy in JSON. Only offers proven to permit all that it
+    /// permits, and to demand no more than it demands, are asked for and accepted by rule
+    #[arg(long, value_name = "FILE")]
+    pub ceiling: Option<PathBuf>,
     /// Seconds to wait for the end; 0 returns at once
     #[arg(long, default_value_t = 30)]
     pub wait: u32,

@@ -40,7 +40,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     }
     let peers = top.tables("peers", |section| peer(section, &participants, &dialled));
     let catalogue = top.section("catalogue", |section| catalogue(section, participant.as_ref()));
-    let negotiation = top.section("negotiation", negotiation);
+    let negotiation = top.section("negotiation", |section| negotiation(section, base));
     let sources = top.section("sources", |section| sources(section, base, data.as_deref()));
     let limits = top.section("limits", limits);
     let logging = top.section("logging", logging);
@@ -146,14 +146,17 @@ fn catalogue(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Optio
     Some(Catalogue { subject_base, pull_interval: pull_interval? })
 }
 
-fn negotiation(section: &Reader<'_>) -> Option<Negotiation> {
-    section.tables("rules", rule).map(|rules| Negotiation { rules })
+fn negotiation(section: &Reader<'_>, base: &Path) -> Option<Negotiation> {
+    let ceiling = section.optional("ceiling", values::file(base));
+    let rules = section.tables("rules", rule);
+    Some(Negotiation { ceiling: ceiling?, rules: rules? })
 }
 
 fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {
     const ACCEPT: &[(&str, Acceptance)] =
         &[("automatic", Acceptance::Automatic), ("manual", Acceptance::Manual)];
     const ALTERED: &[(&str, AlteredTerms)] = &[
+        ("accept-if-stricter", AlteredTerms::AcceptIfStricter),
         ("counter", AlteredTerms::Counter),
         ("manual", AlteredTerms::Manual),
         ("terminate", AlteredTerms::Terminate),
@@ -169,11 +172,14 @@ fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {
         section.refuse("consumer", &BAD_VALUE, format!("`{}` is no participant", printable(uri)));
         return None;
     }
-    Some(NegotiationRule {
-        dataset: dataset?,
-        consumer,
-        answers: Answers { accept: accept?, altered: altered? },
-    })
+    let (accept, altered) = (accept?, altered?);
+    if altered == AlteredTerms::AcceptIfStricter && accept == Acceptance::Manual {
+        let detail = "accept-if-stricter needs accept = automatic: a rule that may not accept what was published may \
+                      not accept less";
+        section.refuse("altered", &CONFLICT, detail);
+        return None;
+    }
+    Some(NegotiationRule { dataset: dataset?, consumer, answers: Answers { accept, altered } })
 }
 
 /// A rule that can never decide is a mistake of its writer, who believes in it.

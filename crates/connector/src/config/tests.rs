@@ -213,8 +213,15 @@ fn one_problem_each() {
         ),
         (
             "[[negotiation.rules]]\naltered = \"automatic\"",
-            &["5 negotiation.rules[0].altered bad-value: none of counter, manual, terminate"],
+            &[
+                "5 negotiation.rules[0].altered bad-value: none of accept-if-stricter, counter, manual, terminate",
+            ],
         ),
+        (
+            "[[negotiation.rules]]\naltered = \"accept-if-stricter\"",
+            &["5 negotiation.rules[0].altered conflict: needs accept = automatic"],
+        ),
+        ("[negotiation]\nceiling = \"none.json\"", &["5 negotiation.ceiling missing-file: none.json"]),
     ];
     for (text, expected) in cases {
         check(text, expected);

@@ -272,6 +272,10 @@ pub struct NegotiateRequest {
     /// Wait for the end, at most this long; 0 returns at once.
     #[prost(uint32, tag = "4")]
     pub wait_seconds: u32,
+    /// How far we bind ourselves (ODRL JSON): only offers proven to stay within it are accepted by rule. Empty: that of
+    /// the settings.
+    #[prost(string, tag = "5")]
+    pub ceiling_text: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
