@@ -51,6 +51,8 @@
 //! ```
 
 pub mod accept;
+#[cfg(test)]
+mod bounds;
 mod canonical;
 mod cells;
 pub mod compare;
@@ -84,6 +86,7 @@ mod tables;
 pub mod template;
 mod text;
 pub mod time;
+mod turtle;
 mod value;
 pub mod vocab;
 mod world;
@@ -111,6 +114,7 @@ pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
         lint::CODES,
         scenario::CODES,
         template::CODES,
+        turtle::CODES,
     ]
     .into_iter()
     .flatten()

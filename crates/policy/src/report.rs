@@ -105,6 +105,26 @@ pub struct RuleReport {
     pub conditions: Vec<DutyReport>,
 }
 
+/// One of the three texts that a report is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The policy.
+    Policy,
+    /// The request.
+    Request,
+    /// The state of the world.
+    World,
+}
+
+/// A text that was not understood.
+#[derive(Debug)]
+pub struct NotUnderstood {
+    /// Which one.
+    pub input: Input,
+    /// What is wrong with it.
+    pub problems: Problems,
+}
+
 /// A compliance report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,10 +154,11 @@ pub fn evaluate(
     world: &str,
     semantics: Semantics,
     profiles: &Profiles,
-) -> Result<Report, Problems> {
-    let policy = lenient_policy(policy, profiles)?;
-    let mut known = Known::read(world, profiles)?;
-    let asked = Asked::read(request, profiles, &mut known)?;
+) -> Result<Report, NotUnderstood> {
+    let in_the = |input| move |problems| NotUnderstood { input, problems };
+    let policy = lenient_policy(policy, profiles).map_err(in_the(Input::Policy))?;
+    let mut known = Known::read(world, profiles).map_err(in_the(Input::World))?;
+    let asked = Asked::read(request, profiles, &mut known).map_err(in_the(Input::Request))?;
     let request = Request {
         action: &asked.action,
         target: &asked.target,

@@ -70,6 +70,8 @@ pub mod operand {
     pub const SINCE_FIRST_USE: &str = "https://w3id.org/fairlead/ns#elapsedSinceFirstUse";
     /// Time since the permission ended; the fact is that instant.
     pub const SINCE_END: &str = "https://w3id.org/fairlead/ns#elapsedSinceEnd";
+    /// Where the participant is registered.
+    pub const JURISDICTION: &str = "https://w3id.org/fairlead/ns#jurisdiction";
     /// The participant's security profile: base, trust, trustplus.
     pub const SECURITY_PROFILE: &str = "https://w3id.org/fairlead/ns#securityProfile";
 }
