@@ -66,7 +66,7 @@ impl Witness {
             "{} {} by {}",
             short(&self.action),
             named(&self.target, "any other dataset"),
-            named(&self.assignee, "anybody else")
+            named(&self.assignee, "anybody")
         );
         // The beginning of time stands for all times where no rule asks for one.
         if self.facts.now() != UnixMillis(0) {

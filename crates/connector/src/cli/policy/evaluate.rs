@@ -157,7 +157,7 @@ pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> 
         None => Ok(()),
         Some(code) => Err(Failure {
             code: code.into(),
-            text: explanation.headline,
+            text: "the policy does not permit this request".into(),
             detail: String::new(),
             next: "the lines above tell what would satisfy it".into(),
             exit: exit::REFUSED_BY_POLICY,
