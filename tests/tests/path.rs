@@ -541,7 +541,7 @@ fn settings_are_read_again_at_sighup() {
     guangzhou.finds(&dataset);
     guangzhou.negotiate(&dataset);
 
-    let automatic = std::mem::replace(&mut hong_kong.settings.rules, String::new());
+    let automatic = std::mem::take(&mut hong_kong.settings.rules);
     hong_kong.reload();
     let opened = guangzhou.run(&["negotiate", &dataset, "--wait", "0"]).object();
     waits_for_us(hong_kong, &opened);

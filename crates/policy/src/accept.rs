@@ -6,10 +6,14 @@
 use std::collections::BTreeSet;
 
 use crate::compare::{Answer, Refinement, covers, refines, satisfiable};
-use crate::model::{Model, Rule, RuleKind};
+use crate::model::{Model, Note, Rule, RuleKind};
 use crate::policy::Policy;
 use crate::tables::Tables;
-use crate::vocab::short;
+use crate::vocab::{DCT, short};
+
+/// Dublin Core terms about the text itself, which bind nobody.
+const METADATA: [&str; 8] =
+    ["created", "creator", "identifier", "issued", "language", "modified", "publisher", "title"];
 
 /// Proof that a comparison answered yes about one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,8 @@ fn about(ceiling: &Policy, offer: &Policy) -> Result<Policy, String> {
     Policy::from_model(model, ceiling.profile_set()).map_err(|problems| problems.first().to_string())
 }
 
-/// A payer or a receiver of consent that only one side knows is a burden that strictness does not measure.
+/// A payer or a receiver of consent that only one side knows is a burden that strictness does not measure; so is a text
+/// that is no rule.
 fn no_new_parts(asked: &Model, known: &Model) -> Result<(), String> {
     fn parts(rules: &[Rule]) -> BTreeSet<(&str, &str)> {
         let own = rules.iter().flat_map(|rule| &rule.parties);
@@ -85,9 +90,26 @@ fn no_new_parts(asked: &Model, known: &Model) -> Result<(), String> {
         found.extend(rules.iter().flat_map(|rule| parts(&rule.duties)));
         found
     }
-    let known = parts(&known.rules);
-    match parts(&asked.rules).into_iter().find(|part| !known.contains(part)) {
-        Some((function, party)) => Err(format!("it makes `{party}` the {}", short(function))),
+    fn notes(model: &Model) -> Vec<&Note> {
+        fn of_rules<'m>(rules: &'m [Rule], found: &mut Vec<&'m Note>) {
+            for rule in rules {
+                found.extend(&rule.notes);
+                of_rules(&rule.duties, found);
+            }
+        }
+        let mut found: Vec<&Note> = model.notes.iter().collect();
+        of_rules(&model.rules, &mut found);
+        found.retain(|note| !METADATA.contains(&note.member.strip_prefix(DCT).unwrap_or_default()));
+        found
+    }
+    let known_parts = parts(&known.rules);
+    if let Some((function, party)) = parts(&asked.rules).into_iter().find(|part| !known_parts.contains(part))
+    {
+        return Err(format!("it makes `{party}` the {}", short(function)));
+    }
+    let known_notes = notes(known);
+    match notes(asked).into_iter().find(|note| !known_notes.contains(note)) {
+        Some(note) => Err(format!("it adds {}, which is no rule", short(&note.member))),
         None => Ok(()),
     }
 }

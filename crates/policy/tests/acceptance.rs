@@ -61,6 +61,13 @@ fn a_counter_offer_must_be_at_least_as_strict() {
             Some("compensatingParty"),
         ),
         (
+            "says something that is no rule",
+            format!(r#"{},"dct:description":"The provider pays.""#, read_with("")),
+            read_with(""),
+            Some("dct:description"),
+        ),
+        ("has a title", format!(r#"{},"dct:title":"Weather""#, read_with("")), read_with(""), None),
+        (
             "drops a remedy",
             format!(r#"{},"prohibition":[{{"action":"distribute"}}]"#, read_with("")),
             format!(
