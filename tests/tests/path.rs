@@ -236,7 +236,7 @@ fn people_decide_and_rules_do() {
     assert_eq!((&ended["state"], uses(guangzhou, &ended)), (&"FINALIZED".into(), "9".to_owned()));
     assert_eq!(uses(hong_kong, &ended), "9");
 
-    // A rule never accepts altered terms: it answers with what was published, or ends.
+    // These rules never accept altered terms: they answer with what was published, or end.
     let nine = altered(guangzhou, &counter, "9");
     let negotiated =
         guangzhou.run(&["negotiate", &counter, "--terms", nine.to_str().unwrap(), "--wait", "50"]).object();
@@ -248,6 +248,67 @@ fn people_decide_and_rules_do() {
     for connector in [&*guangzhou, &*hong_kong] {
         assert_eq!(connector.list("agreement").len(), 4, "{}", connector.name);
     }
+}
+
+#[test]
+fn rules_accept_what_is_proven_to_be_no_worse() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    hong_kong.settings.rules =
+        "[[negotiation.rules]]\naccept = \"automatic\"\naltered = \"accept-if-stricter\"\n".to_owned();
+    hong_kong.reload();
+    std::fs::write(hong_kong.sources().join("x.csv"), bytes(100, 1)).unwrap();
+    let dataset = hong_kong.publish(&Dataset::research("compared").counted(2), &shared_file("x.csv"));
+    guangzhou.finds(&dataset);
+    let [one, five, nine] = ["1", "5", "9"].map(|uses| altered(guangzhou, &dataset, uses));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let needs = |uses: u32| {
+        let ceiling = format!(
+            r#"{{"@type":"Set","@id":"urn:ceiling","permission":[{{"action":"read","constraint":[
+                {{"leftOperand":"purpose","operator":"isA","rightOperand":"dpv:AcademicResearch"}},
+                {{"leftOperand":"count","operator":"lteq","rightOperand":{uses}}}]}}]}}"#
+        );
+        guangzhou.write(&format!("needs-{uses}.json"), ceiling)
+    };
+    let (two, three) = (text(&needs(2)), needs(3));
+
+    // The provider: at least as strict is agreed to at once, anything else waits for a person, with the reason.
+    let stricter = guangzhou.run(&["negotiate", &dataset, "--terms", &text(&one), "--wait", "50"]).object();
+    assert_eq!(stricter["state"], "FINALIZED", "{stricter}");
+    let wider = guangzhou.run(&["negotiate", &dataset, "--terms", &text(&nine), "--wait", "0"]).object();
+    let theirs = waits_for_us(hong_kong, &wider);
+    let shown = hong_kong.run(&["negotiation", "show", theirs["id"].as_str().unwrap()]).object();
+    let reason = shown["reason"].as_str().unwrap();
+    assert!(reason.starts_with("not accepted by rule: ") && reason.contains("count"), "{reason}");
+
+    // The consumer: counter-offers within its ceiling are accepted at once, others wait for a person.
+    for (counter, ends_with) in [(&five, Some("FINALIZED")), (&one, None)] {
+        let asked = ["negotiate", &dataset, "--terms", &text(&nine), "--ceiling", &two, "--wait", "0"];
+        let opened = guangzhou.run(&asked).object();
+        let theirs = waits_for_us(hong_kong, &opened);
+        let id = theirs["id"].as_str().unwrap();
+        hong_kong.run(&["negotiation", "counter", id, "--terms", &text(counter)]).done();
+        match ends_with {
+            Some(_) => drop(ends(guangzhou, &opened)),
+            None => {
+                let ours = waits_for_us(guangzhou, &theirs);
+                let shown = guangzhou.run(&["negotiation", "show", ours["id"].as_str().unwrap()]).object();
+                let reason = shown["reason"].as_str().unwrap();
+                assert!(reason.starts_with("not accepted by rule: ") && reason.contains("count"), "{reason}");
+            }
+        }
+    }
+
+    // What does not reach the ceiling is not even asked for; the settings may name it once for all.
+    let refused = guangzhou.run(&["negotiate", &dataset, "--ceiling", &text(&three)]);
+    refused.refused(exit::REFUSED_BY_POLICY, "negotiation/beyond-ceiling");
+    guangzhou.settings.rules.insert_str(0, "[negotiation]\nceiling = \"needs-3.json\"\n");
+    guangzhou.reload();
+    let refused = guangzhou.run(&["negotiate", &dataset]);
+    refused.refused(exit::REFUSED_BY_POLICY, "negotiation/beyond-ceiling");
+    std::fs::write(&three, "{}").unwrap();
+    let refused = guangzhou.run(&["negotiate", &dataset]);
+    refused.refused(exit::UNAVAILABLE, "negotiation/ceiling-unusable");
 }
 
 #[test]

@@ -66,9 +66,9 @@ fn fetch(home: &Path, libraries: &Path) -> anyhow::Result<()> {
         .status();
     match fetched {
         Ok(status) => ensure!(status.success(), "Maven could not fetch the kit: {status}"),
-        Err(error) => bail!(
-            "start mvn: {error}; the kit needs Java 17 and Maven (Debian: default-jdk-headless maven)"
-        ),
+        Err(error) => {
+            bail!("start mvn: {error}; the kit needs Java 17 and Maven (Debian: default-jdk-headless maven)")
+        }
     }
     // Last, so that an interrupted fetch is repeated.
     std::fs::write(&mark, wanted).with_context(|| mark.display().to_string())

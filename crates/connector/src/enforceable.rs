@@ -26,6 +26,7 @@ const SUPPORTED: &[&str] = &[
     operand::ELAPSED_TIME,
     operand::PURPOSE,
     operand::SPATIAL,
+    operand::JURISDICTION,
     operand::RECIPIENT,
     operand::PARTICIPANT,
     operand::SINCE_SIGNING,

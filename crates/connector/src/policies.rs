@@ -51,7 +51,7 @@ impl Policies {
     }
 }
 
-/// What is known about a participant before any use: when, and where it is registered.
+/// What is known about a participant before any use: when, where it is registered, how far its protection was examined.
 pub fn facts_about(statement: Option<&Statement>, now: UnixMillis) -> Facts {
     let Some(statement) = statement else { return Facts::at(now) };
     let membership = &statement.membership;
@@ -124,5 +124,78 @@ pub fn decide_negotiation(
     match policy.decide(&request, facts).refusal() {
         Some(refusal) => Err(refusal),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::membership::{Jurisdiction, LegalName, Membership, SecurityProfile, SubjectBase};
+    use policy::vocab::action;
+    use policy::{Request, Stage, template};
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_564_800_000);
+
+    fn statement(security_profile: SecurityProfile) -> Statement {
+        Statement {
+            participant: ParticipantId::parse("https://b.example/id").unwrap(),
+            membership: Membership {
+                legal_name: LegalName { en: "Harbour University".into(), zh_hant: None, zh_hans: None },
+                jurisdiction: Jurisdiction::parse("HK").unwrap(),
+                city: "Hong Kong".into(),
+                prefixes: Vec::new(),
+                addresses: Vec::new(),
+                roles: Vec::new(),
+                security_profile,
+                subject_base: SubjectBase::parse("https://b.example/id/").unwrap(),
+            },
+            certificates: Vec::new(),
+            sequence: 1,
+            issued: NOW,
+            expires: NOW,
+        }
+    }
+
+    /// Whatever is accepted as enforceable must find its facts when it is used.
+    #[test]
+    fn every_template_that_is_accepted_can_be_decided() {
+        let profiles = Profiles::shipped();
+        let mut held = 0;
+        for template in template::all() {
+            let parts = [(template, template.examples())];
+            let (offer, target) = ("https://a.example/offers/1", "https://a.example/data/1");
+            let offer = template::offer(offer, "https://a.example/id", target, &parts, &profiles).unwrap();
+            if crate::enforceable::require(&offer).is_err() {
+                continue;
+            }
+            held += 1;
+            let about = statement(SecurityProfile::Trust);
+            let request =
+                Request { action: action::USE, target, assignee: "https://b.example/id", stage: Stage::Use };
+            let facts = facts_about(Some(&about), NOW)
+                .uses_spent(0)
+                .first_use(NOW)
+                .signed(NOW)
+                .purpose("dpv:ScientificResearch");
+            let policy = offer.as_if_agreed();
+            let decision = policy.decide(&request, &facts);
+            assert_eq!(decision.missing().collect::<Vec<_>>(), Vec::<&str>::new(), "{}", template.name);
+        }
+        assert!(held >= 10, "{held}");
+    }
+
+    #[test]
+    fn the_security_profile_of_the_statement_decides() {
+        let profiles = Profiles::shipped();
+        let template = template::named("security-level").unwrap();
+        let parts = [(template, template.examples())];
+        let offer = template::offer("urn:o", "https://a.example/id", "urn:d", &parts, &profiles).unwrap();
+        let consumer = ParticipantId::parse("https://b.example/id").unwrap();
+        let decide = |profile| {
+            decide_negotiation(&offer, &consumer, "urn:d", &facts_about(Some(&statement(profile)), NOW))
+        };
+        assert!(decide(SecurityProfile::Trust).is_ok());
+        assert_eq!(decide(SecurityProfile::Base).unwrap_err().code.code, "policy/constraint-unmet");
     }
 }

@@ -15,6 +15,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::data::pull::CODES,
         crate::data::uses::CODES,
         crate::doctor::CODES,
+        crate::driver::comparison::CODES,
         crate::driver::negotiations::CODES,
         crate::driver::notices::CODES,
         crate::driver::transfers::CODES,

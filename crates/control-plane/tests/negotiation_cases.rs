@@ -39,7 +39,7 @@ fn a_request_with_other_terms_is_a_counter_offer() {
     assert_eq!(altered.decision(), Some(Decision::Request { terms_altered: true }));
     let by_rule = command(&altered.next, agree(&offer(4)), "m").unwrap_err();
     assert_eq!(by_rule.code, &TERMS_ALTERED);
-    let by_hand = Command::Agree { part: part(&offer(4)), accepts_altered_terms: true };
+    let by_hand = Command::Agree { part: part(&offer(4)), consent: Consent::ByHand };
     assert_eq!(command(&altered.next, by_hand, "m").unwrap().next.state_name(), StateName::Agreed);
     let other = "https://campus.example/id/hku/dataset/other";
     assert_eq!(open(offer_of("urn:offer:1", other, 3)).unwrap_err().code, &UNKNOWN_OFFER);

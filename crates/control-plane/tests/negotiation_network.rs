@@ -12,7 +12,7 @@ use control_plane::durable::{
 };
 use control_plane::ids::{ConsumerPid, MessageId, ProviderPid};
 use control_plane::negotiation::{
-    Command, Decision, Effect, Message, Negotiation, Received, Step, Undelivered, WaitsFor,
+    Command, Consent, Decision, Effect, Message, Negotiation, Received, Step, Undelivered, WaitsFor,
 };
 use control_plane::pids::Role;
 use proptest::prelude::*;
@@ -212,19 +212,20 @@ impl World {
         let Some(process) = self.side(role).process.clone() else { return };
         let table = process.table().map(|table| table.offer.clone()).unwrap_or_else(|| offer(3));
         let explicit = choice & 0x80 != 0;
+        let consent = if explicit { Consent::ByHand } else { Consent::AsPublished };
         let attempt = match choice & 0x07 {
-            0 | 1 => Command::Accept { accepts_altered_terms: explicit },
+            0 | 1 => Command::Accept { consent: consent.clone() },
             2 => Command::Counter(offer(u32::from(choice >> 4))),
-            3 => Command::Agree { part: part(&table), accepts_altered_terms: explicit },
+            3 => Command::Agree { part: part(&table), consent: consent.clone() },
             4 => Command::Verify(signed(&table).assignee_signature().unwrap().clone()),
             5 => Command::Finalize,
             6 => Command::Terminate(cause()),
             // The step that the machine waits for, so that long ways are walked often.
             _ => match process.waits_for() {
                 WaitsFor::Us(Decision::Request { .. } | Decision::Acceptance) => {
-                    Command::Agree { part: part(&table), accepts_altered_terms: explicit }
+                    Command::Agree { part: part(&table), consent: consent.clone() }
                 }
-                WaitsFor::Us(Decision::Offer { .. }) => Command::Accept { accepts_altered_terms: explicit },
+                WaitsFor::Us(Decision::Offer { .. }) => Command::Accept { consent: consent.clone() },
                 WaitsFor::Us(Decision::Agreement) => {
                     Command::Verify(signed(&table).assignee_signature().unwrap().clone())
                 }

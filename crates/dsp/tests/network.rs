@@ -13,7 +13,8 @@ use control_plane::agreement::{PartySignature, SignedAgreement, Signing};
 use control_plane::cause::Cause;
 use control_plane::ids::{ConsumerPid, MessageId, ProviderPid};
 use control_plane::negotiation::{
-    Command, Decision, Effect, Message, Negotiation, Received, State, StateName, Step, Undelivered, WaitsFor,
+    Command, Consent, Decision, Effect, Message, Negotiation, Received, State, StateName, Step, Undelivered,
+    WaitsFor,
 };
 use control_plane::pids::Role;
 use dsp::names::Names;
@@ -211,9 +212,9 @@ impl World {
             // The step that the machine waits for, so that long ways are walked often.
             _ => match process.waits_for() {
                 WaitsFor::Us(Decision::Request { .. } | Decision::Acceptance) => {
-                    Some(Command::Agree { part: part(&table), accepts_altered_terms: true })
+                    Some(Command::Agree { part: part(&table), consent: Consent::ByHand })
                 }
-                WaitsFor::Us(Decision::Offer { .. }) => Some(Command::Accept { accepts_altered_terms: true }),
+                WaitsFor::Us(Decision::Offer { .. }) => Some(Command::Accept { consent: Consent::ByHand }),
                 WaitsFor::Us(Decision::Agreement) => verify(),
                 WaitsFor::Us(Decision::Verification) => Some(Command::Finalize),
                 WaitsFor::Peer | WaitsFor::Nobody => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::compare::{MAX_WORLDS, duties_before};
+use crate::compare::{MAX_STEPS, MAX_WORLDS, duties_before};
 use crate::facts::Facts;
 use crate::ir::{NodeKind, SlotKind, SymbolSet, Test};
 use crate::model::Rule;
@@ -10,10 +10,11 @@ use crate::policy::Policy;
 use crate::profile::{OperandType, Source};
 use crate::time::UnixMillis;
 use crate::value::{DAY_MILLIS, Decimal, Symbol, Value};
+use crate::vocab::action::READ;
 use crate::vocab::short;
 
 /// A name that no policy uses: it stands for all names that are not written in them.
-const OTHER: &str = "urn:fairlead:any-other";
+pub(crate) const OTHER: &str = "urn:fairlead:any-other";
 /// A member of collections, numbered.
 const MEMBER: &str = "urn:fairlead:member:";
 /// The most collections in one position whose combinations are tried.
@@ -149,10 +150,13 @@ impl Space {
             .chain(space.duties.iter().map(|_| 2))
             .chain([space.actions.len(), space.targets.len(), space.assignees.len()])
             .try_fold(1_usize, usize::checked_mul);
-        match all {
-            Some(count) if count <= MAX_WORLDS => Ok(space),
-            _ => Err(format!("more than {MAX_WORLDS} cases to compare")),
+        let count = all.filter(|count| *count <= MAX_WORLDS);
+        let count = count.ok_or_else(|| format!("more than {MAX_WORLDS} cases to compare"))?;
+        let nodes: usize = policies.iter().map(|policy| policy.program().nodes.len()).sum();
+        if count.saturating_mul(nodes) > MAX_STEPS {
+            return Err(format!("{count} cases of {nodes} constraints are more than {MAX_STEPS} steps"));
         }
+        Ok(space)
     }
 
     /// Visits every world until `visit` says stop.
@@ -236,7 +240,9 @@ fn actions(policies: &[&Policy]) -> Vec<String> {
     let mut found = Vec::new();
     let Some(first) = policies.first() else { return found };
     let tables = first.tables();
-    for (index, action) in tables.actions.iter().enumerate() {
+    // Of several actions that the rules treat alike, a reader knows `read` best.
+    let known: Vec<usize> = tables.action(READ).into_iter().chain(0..tables.actions.len()).collect();
+    for (index, action) in known.into_iter().filter_map(|index| Some((index, tables.actions.get(index)?))) {
         let below = tables.covered(index);
         let signature = policies
             .iter()
@@ -370,6 +376,9 @@ fn symbols(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result
     // Full IRIs first, so that a witness shows them and not an alias.
     let mut candidates: Vec<Symbol> = candidates.into_iter().map(Symbol::new).collect();
     candidates.sort_by_key(|symbol| (!symbol.as_str().contains("://"), symbol.as_str().to_owned()));
+    if candidates.len().saturating_mul(all.len()) > MAX_STEPS {
+        return Err(format!("{} has too many values to compare", short(operand.as_str())));
+    }
     let mut seen: BTreeSet<Vec<bool>> = BTreeSet::new();
     let classes: Vec<Symbol> = candidates
         .into_iter()

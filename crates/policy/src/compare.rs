@@ -5,7 +5,7 @@
 //! therefore exact, and a difference comes with the request that shows it. The number of combinations is bounded
 //! ([`MAX_WORLDS`]); beyond it, and for what cannot be compared, the answer is unknown, with the reason.
 
-use crate::cells::{Space, World};
+use crate::cells::{OTHER, Space, World};
 use crate::decide::{FACT_MISSING, FACT_UNTRUSTED, Outcome};
 use crate::duty::Deadline;
 use crate::facts::{DutyState, Facts, Request};
@@ -13,11 +13,15 @@ use crate::model::{Atom, Constraint, Kind, Model, Rule, RuleKind};
 use crate::policy::Policy;
 use crate::problem::Problems;
 use crate::profile::{Phase, Profiles, Stage};
+use crate::time::UnixMillis;
 use crate::value::Right;
 use crate::vocab::short;
 
 /// The most combinations of points that are decided: some tens of milliseconds.
 pub const MAX_WORLDS: usize = 20_000;
+/// The most constraints looked at in one comparison, in all combinations together, and the most tests of a symbol
+/// against a set on the way there: some hundred milliseconds, however the policies are made.
+pub const MAX_STEPS: usize = 5_000_000;
 
 /// Whether a statement holds for every request and every state of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +61,17 @@ pub struct Witness {
 impl Witness {
     /// The witness as one line.
     pub fn line(&self) -> String {
-        let mut line =
-            format!("{} {} by {} at {}", short(&self.action), self.target, self.assignee, self.facts.now());
+        let named = |name: &str, other: &str| if name == OTHER { other.to_owned() } else { name.to_owned() };
+        let mut line = format!(
+            "{} {} by {}",
+            short(&self.action),
+            named(&self.target, "any other dataset"),
+            named(&self.assignee, "anybody")
+        );
+        // The beginning of time stands for all times where no rule asks for one.
+        if self.facts.now() != UnixMillis(0) {
+            line.push_str(&format!(" at {}", self.facts.now()));
+        }
         for fact in &self.facts.entries {
             line.push_str(&format!(", {} = {}", short(fact.operand.as_str()), fact.value));
         }
@@ -94,8 +107,8 @@ pub struct Encounter {
 /// Is `strict` at least as strict as `wide`: whatever `strict` permits, `wide` permits, and every duty of `wide` is
 /// owed under `strict` as well, no later and under no narrower conditions?
 ///
-/// A counter-offer may be accepted by rule if it refines the offer; an offer stays within one's own ceiling if it
-/// refines the ceiling.
+/// A counter-offer may be accepted by rule if it refines the offer, and an offer if one's own ceiling refines it:
+/// [`crate::accept`] asks that.
 pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     let unknown = |reason: String| Refinement { answer: Answer::Unknown, witness: None, reason };
     let parties = |policy: &Policy| -> Vec<_> {
@@ -533,7 +546,7 @@ fn unrelated(left: &Sides, right: &Sides) -> Option<String> {
 
 /// Whether doing `strong` also does `weak`: same or narrower action on the same thing, no later, refined at least as
 /// much, and under no more conditions.
-fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
+pub(crate) fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
     let included = match (tables.action(&strong.action), tables.action(&weak.action)) {
         (Some(strong), Some(weak)) => tables.covered(weak).contains(strong),
         _ => false,

@@ -3,6 +3,8 @@
 //! `Deferred` stands between unknown and true: unknown only because the stage comes too early to know. At
 //! [`Stage::Use`] it does not occur.
 
+use std::cell::Cell;
+
 use crate::decide::{
     CONSTRAINT_UNMET, COUNT_SPENT, DUTY_UNFULFILLED, FACT_MISSING, FACT_UNTRUSTED, NOT_COMPARABLE,
     OUTSIDE_TIME, PARTY_NOT_PERMITTED, PLACE_NOT_PERMITTED, PURPOSE_NOT_PERMITTED,
@@ -42,6 +44,11 @@ pub(crate) fn both(left: Truth, right: Truth) -> Truth {
     left.min(right)
 }
 
+/// No fact was looked for yet.
+const NOT_SOUGHT: u16 = u16::MAX;
+/// There is no such fact.
+const NO_FACT: u16 = u16::MAX - 1;
+
 /// The state of one decision in the making.
 pub(crate) struct Context<'a> {
     pub(crate) tables: &'a Tables,
@@ -49,7 +56,8 @@ pub(crate) struct Context<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) facts: &'a Facts,
     signed: Option<UnixMillis>,
-    values: [Option<&'a Fact>; MAX_SLOTS],
+    /// Where among the facts each slot's fact stands, once it was looked for: small, as every decision clears it.
+    places: [Cell<u16>; MAX_SLOTS],
     pub(crate) read: u64,
     pub(crate) valid_until: i64,
     /// Of the rule being read: slots that are deferred, and slots that are unknown.
@@ -61,18 +69,13 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(policy: &'a Policy, request: &'a Request<'a>, facts: &'a Facts) -> Self {
-        let program = policy.program();
-        let mut values = [None; MAX_SLOTS];
-        for (value, slot) in values.iter_mut().zip(&program.slots) {
-            *value = facts.entries.iter().find(|fact| fact.operand == slot.fact);
-        }
         Self {
             tables: policy.tables(),
-            program,
+            program: policy.program(),
             request,
             facts,
             signed: policy.timestamp(),
-            values,
+            places: [const { Cell::new(NOT_SOUGHT) }; MAX_SLOTS],
             read: 0,
             valid_until: i64::MAX,
             deferred: 0,
@@ -108,7 +111,22 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn fact(&self, leaf: &Leaf) -> Option<&'a Fact> {
-        self.values.get(usize::from(leaf.slot)).copied().flatten()
+        let known = self.places.get(usize::from(leaf.slot))?;
+        match known.get() {
+            NO_FACT => return None,
+            NOT_SOUGHT => {}
+            place => return self.facts.entries.get(usize::from(place)),
+        }
+        let slot = self.slot(leaf)?;
+        let found = self.facts.entries.iter().position(|fact| fact.operand == slot.fact);
+        match found {
+            None => known.set(NO_FACT),
+            // Behind so many facts it is looked for each time.
+            Some(place) => {
+                known.set(u16::try_from(place).ok().filter(|place| *place < NO_FACT).unwrap_or(NOT_SOUGHT))
+            }
+        }
+        self.facts.entries.get(found?)
     }
 
     /// One atomic constraint; also used by the explanation.
@@ -253,6 +271,8 @@ impl<'a> Context<'a> {
     }
 
     fn node(&mut self, index: u32) -> Truth {
+        #[cfg(test)]
+        crate::bounds::unit();
         let program = self.program;
         match program.nodes.get(index as usize) {
             Some(NodeKind::Leaf(leaf)) => {

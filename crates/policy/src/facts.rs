@@ -91,11 +91,17 @@ impl Facts {
         self.with(operand::PURPOSE, Value::symbol(purpose), Source::Asserted, now)
     }
 
-    /// The place of use, from the membership statement: `HK`, `MO`, `CN` or an IRI.
+    /// Where the participant is registered, from the membership statement: `HK`, `MO`, `CN` or an IRI. Its connector
+    /// stands there, so this is the place of use as well.
     #[must_use]
     pub fn jurisdiction(self, code: &str) -> Self {
         let now = self.now;
-        self.with(operand::SPATIAL, Value::symbol(code), Source::Registered, now)
+        self.with(operand::SPATIAL, Value::symbol(code), Source::Registered, now).with(
+            operand::JURISDICTION,
+            Value::symbol(code),
+            Source::Registered,
+            now,
+        )
     }
 
     /// Uses already spent, from our durable counter.

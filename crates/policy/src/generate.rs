@@ -271,7 +271,7 @@ pub(crate) fn request() -> impl Strategy<Value = Asked> {
 }
 
 pub(crate) fn cases(default: u32) -> ProptestConfig {
-    // More for a long run: FAIRLEAD_POLICY_CASES=1000000.
+    // More for a long run: FAIRLEAD_POLICY_CASES=250000 is a million decisions, where each case asks four times.
     let cases =
         std::env::var("FAIRLEAD_POLICY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

@@ -50,6 +50,9 @@
 //! # }
 //! ```
 
+pub mod accept;
+#[cfg(test)]
+mod bounds;
 mod canonical;
 mod cells;
 pub mod compare;
@@ -83,6 +86,7 @@ mod tables;
 pub mod template;
 mod text;
 pub mod time;
+mod turtle;
 mod value;
 pub mod vocab;
 mod world;
@@ -110,6 +114,7 @@ pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
         lint::CODES,
         scenario::CODES,
         template::CODES,
+        turtle::CODES,
     ]
     .into_iter()
     .flatten()

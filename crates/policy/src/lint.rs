@@ -56,6 +56,13 @@ impl Policy {
     }
 }
 
+/// Days for some months. A year or more may as well be the vocabulary's P60M, which its own notes write for sixty minutes
+/// and which reads as five years: no guess is made.
+fn fixed_length(text: &str) -> Option<String> {
+    let months: u32 = text.strip_prefix('P')?.strip_suffix('M')?.parse().ok()?;
+    Some(format!("P{}D", months.checked_mul(30)?))
+}
+
 struct Linter<'a> {
     policy: &'a Policy,
     found: Vec<Problem>,
@@ -144,10 +151,7 @@ impl Linter<'_> {
                     self.warn(&NO_ZONE, &atom.at, text.clone(), Some(format!("{text}+08:00")));
                 }
                 Right::Duration { lo, hi, text } if lo != hi => {
-                    // The vocabulary's own notes write P60M for sixty minutes.
-                    let minutes = text.strip_prefix('P').and_then(|rest| rest.strip_suffix('M'));
-                    let suggestion = minutes.map(|amount| format!("PT{amount}M"));
-                    self.warn(&MONTH_DURATION, &atom.at, text.clone(), suggestion);
+                    self.warn(&MONTH_DURATION, &atom.at, text.clone(), fixed_length(text));
                 }
                 Right::Symbol(iri) => {
                     let Some(taxonomy) = tables.taxonomy(&atom.operand) else { continue };

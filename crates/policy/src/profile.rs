@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::refusal::Refusal;
 use crate::tables::{MAX_ACTIONS, Tables, Taxonomy, Term};
-use crate::vocab::{self, expand_prefixed};
+use crate::vocab::{self, expand_prefixed, short};
 
 crate::refusal_codes! {
     BAD_PROFILE = "policy/bad-profile", Input,
@@ -363,6 +363,24 @@ impl Profiles {
         include_str!("../profiles/ids-1.json"),
         include_str!("../profiles/catena-x-2025-9.json"),
     ];
+
+    /// The first stage at which a missing fact for this operand counts; `None` for an operand of no known profile.
+    pub fn decided(&self, operand: &str) -> Option<Stage> {
+        self.tables.operands.get(operand).map(|operand| operand.decided)
+    }
+
+    /// Demands that some profile defines this action.
+    ///
+    /// # Errors
+    /// `policy/unknown-action`, with the nearest name.
+    pub fn require_action(&self, iri: &str) -> Result<(), Refusal> {
+        if self.tables.action(iri).is_some() {
+            return Ok(());
+        }
+        let near = self.tables.nearest_action(iri);
+        let hint = near.map(|near| format!("; did you mean `{}`?", short(&near))).unwrap_or_default();
+        Err(Refusal::new(&crate::problem::UNKNOWN_ACTION, format!("`{}`{hint}", short(iri))))
+    }
 
     /// The profiles that come with Fairlead; read once, then shared.
     pub fn shipped() -> Self {

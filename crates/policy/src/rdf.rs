@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use oxjsonld::JsonLdParser;
 use oxrdf::{NamedOrBlankNode, Quad, Term};
 use oxttl::TurtleParser;
 
@@ -67,6 +68,28 @@ impl Graph {
                 return Err(problem(&TOO_LARGE, Position::default(), "triples", "fewer triples"));
             }
             graph.add(&triple.subject, triple.predicate.as_str(), triple.object);
+        }
+        Ok(graph)
+    }
+
+    /// Reads JSON-LD with its context in the text; a context that would have to be fetched is refused.
+    pub(crate) fn from_json_ld(text: &str) -> Result<Self, Problems> {
+        let here = Position::default;
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(problem(&TOO_LARGE, here(), format!("{} bytes", text.len()), "a shorter text"));
+        }
+        // Looked at first because it bounds the depth.
+        serde_json::from_str::<serde_json::Value>(text)
+            .map_err(|error| problem(&SYNTAX, here(), error.to_string(), "JSON"))?;
+        let mut graph = Self { triples: BTreeMap::new() };
+        for (count, quad) in JsonLdParser::new().for_slice(text).enumerate() {
+            let quad = quad.map_err(|error| {
+                problem(&SYNTAX, here(), error.to_string(), "JSON-LD with its context in the text")
+            })?;
+            if count >= MAX_TRIPLES {
+                return Err(problem(&TOO_LARGE, here(), "triples", "fewer triples"));
+            }
+            graph.add(&quad.subject, quad.predicate.as_str(), quad.object);
         }
         Ok(graph)
     }

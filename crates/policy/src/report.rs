@@ -105,6 +105,26 @@ pub struct RuleReport {
     pub conditions: Vec<DutyReport>,
 }
 
+/// One of the three texts that a report is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The policy.
+    Policy,
+    /// The request.
+    Request,
+    /// The state of the world.
+    World,
+}
+
+/// A text that was not understood.
+#[derive(Debug)]
+pub struct NotUnderstood {
+    /// Which one.
+    pub input: Input,
+    /// What is wrong with it.
+    pub problems: Problems,
+}
+
 /// A compliance report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,10 +154,11 @@ pub fn evaluate(
     world: &str,
     semantics: Semantics,
     profiles: &Profiles,
-) -> Result<Report, Problems> {
-    let policy = lenient_policy(policy, profiles)?;
-    let mut known = Known::read(world, profiles)?;
-    let asked = Asked::read(request, profiles, &mut known)?;
+) -> Result<Report, NotUnderstood> {
+    let in_the = |input| move |problems| NotUnderstood { input, problems };
+    let policy = lenient_policy(policy, profiles).map_err(in_the(Input::Policy))?;
+    let mut known = Known::read(world, profiles).map_err(in_the(Input::World))?;
+    let asked = Asked::read(request, profiles, &mut known).map_err(in_the(Input::Request))?;
     let request = Request {
         action: &asked.action,
         target: &asked.target,
@@ -281,14 +302,17 @@ impl<'a> Reporter<'a> {
         if rule.kind == RuleKind::Duty {
             let duty = policy.duties().iter().find(|duty| duty.clause == (first + 1).to_string())?;
             let state = self.duty(&duty.key, &rule_iri);
+            // What is known to be done or missed was active, whatever the constraints say now.
+            let (holds, premises) = self.conditions_of(rule);
+            let active = holds == Truth::True || state.deontic_state != "NonSet";
             return Some(RuleReport {
                 kind,
                 rule: rule_iri,
                 rule_request: self.asked.rule.clone(),
                 attempt_state: "Attempted",
-                activation_state: if state.deontic_state == "NonSet" { "Inactive" } else { "Active" },
+                activation_state: if active { "Active" } else { "Inactive" },
                 duty: Some(state),
-                premises: Vec::new(),
+                premises,
                 conditions: Vec::new(),
             });
         }
@@ -347,6 +371,37 @@ impl<'a> Reporter<'a> {
             premises,
             conditions,
         })
+    }
+
+    /// Whether an obligation's constraints hold. Compiled, those that set a deadline are no longer conditions; here all of
+    /// them are, so they are read as a permission's.
+    fn conditions_of(&self, rule: &Rule) -> (Truth, Vec<Premise>) {
+        let mut model = self.policy.model().clone();
+        model.rules = vec![Rule {
+            kind: RuleKind::Permission,
+            target: None,
+            assignee: None,
+            duties: Vec::new(),
+            ..rule.clone()
+        }];
+        let Ok(alone) = Policy::from_model(model, self.policy.profile_set()) else {
+            return (Truth::Unknown, Vec::new());
+        };
+        let mut reporter = Reporter {
+            policy: &alone,
+            context: Context::new(&alone, self.request, self.facts),
+            seed: self.seed.clone(),
+            ..*self
+        };
+        let nodes =
+            alone.program().permissions.first().map(|rule| rule.conditions.clone()).unwrap_or_default();
+        let (mut all, mut premises) = (Truth::True, Vec::new());
+        for (node, constraint) in nodes.zip(&rule.constraints) {
+            let (truth, premise) = reporter.constraint(node, constraint);
+            all = both(all, truth);
+            premises.push(premise);
+        }
+        (all, premises)
     }
 
     /// Keys and IRIs of a permission's duties.

@@ -1,4 +1,5 @@
-//! Requests and states of the world for reports, as the public test material writes them in Turtle, or as plain JSON.
+//! Requests and states of the world for reports, as the public test material writes them in Turtle, the same as JSON-LD,
+//! or as plain JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,26 @@ const REPORT: &str = "https://w3id.org/force/compliance-report#";
 const SOTW: &str = "https://w3id.org/force/sotw#";
 const INCLUDES: &str = "http://example.org/includes";
 const CURRENT_TIME: &str = "http://example.com/request/currentTime";
+
+enum Form {
+    Plain,
+    Linked,
+    Turtle,
+}
+
+/// Only JSON-LD has members that begin with `@`.
+fn form(text: &str) -> Form {
+    let text = text.trim_start();
+    if text.starts_with('[') {
+        return Form::Linked;
+    }
+    if !text.starts_with('{') {
+        return Form::Turtle;
+    }
+    let members =
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
+    if members.keys().any(|member| member.starts_with('@')) { Form::Linked } else { Form::Plain }
+}
 
 /// The state of the world.
 #[derive(Debug)]
@@ -70,10 +91,10 @@ struct RequestJson {
 
 impl Known {
     pub(crate) fn read(text: &str, profiles: &Profiles) -> Result<Self, Problems> {
-        if text.trim_start().starts_with('{') {
-            Self::from_json(text, profiles)
-        } else {
-            Self::from_graph(&Graph::from_turtle(text, "")?, profiles)
+        match form(text) {
+            Form::Plain => Self::from_json(text, profiles),
+            Form::Linked => Self::from_graph(&Graph::from_json_ld(text)?, profiles),
+            Form::Turtle => Self::from_graph(&Graph::from_turtle(text, "")?, profiles),
         }
     }
 
@@ -174,6 +195,9 @@ impl Asked {
             let plain = serde_json::from_str::<RequestJson>(text);
             if let Ok(request) = plain {
                 return Self::from_json(request, profiles, known);
+            }
+            if text.contains(SOTW) {
+                return Self::from_graph(&Graph::from_json_ld(text)?, profiles, known);
             }
             let node = crate::node::from_json(text)?;
             let request = crate::read::read(&node, &profiles.tables, false, &[], true)?;

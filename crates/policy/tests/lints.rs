@@ -33,7 +33,7 @@ fn each_doubt_has_its_code_and_suggestion() {
             "2026-12-31T00:00:00.000+08:00",
         ),
         (permit(&atom("elapsedTime", "lteq", "\"P60M\"")), "policy/month-duration", ""),
-        (permit(&atom("elapsedTime", "lteq", "\"P3M\"")), "policy/month-duration", "PT3M"),
+        (permit(&atom("elapsedTime", "lteq", "\"P3M\"")), "policy/month-duration", "P90D"),
         (
             permit(&atom("purpose", "isA", "\"dpv:AcademicResarch\"")),
             "policy/unknown-term",

@@ -17,7 +17,7 @@ const WORLD: &str = "<urn:world> ex:includes temp:currentTime . temp:currentTime
 fn run(policy: &str, request: &str, world: &str, semantics: Semantics) -> Report {
     let text = |body: &str| if body.starts_with('{') { body.to_owned() } else { format!("{PREFIXES}{body}") };
     evaluate(&text(policy), &text(request), &text(world), semantics, &Profiles::shipped())
-        .unwrap_or_else(|problems| panic!("{problems}"))
+        .unwrap_or_else(|refused| panic!("{:?}: {}", refused.input, refused.problems))
 }
 
 fn active(report: &Report) -> Vec<bool> {
@@ -127,6 +127,73 @@ fn newer_requests_and_plain_json() {
 }
 
 #[test]
+fn json_ld_says_the_same_as_turtle() {
+    const PURPOSES: [(&str, bool); 2] =
+        [("https://w3id.org/dpv#AcademicResearch", true), ("https://w3id.org/dpv#Marketing", false)];
+    let policy = r#"{"@context":"http://www.w3.org/ns/odrl.jsonld","@type":"Set","uid":"urn:policy","permission":[{"uid":"urn:rule","action":"read",
+        "target":"http://example.org/book","assignee":{"@type":"PartyCollection","source":"http://example.org/readersId"},
+        "constraint":[{"leftOperand":"purpose","operator":"isA","rightOperand":{"@id":"https://w3id.org/dpv#ResearchAndDevelopment"}},
+          {"leftOperand":"dateTime","operator":"lt","rightOperand":{"@value":"2026-06-01T00:00:00Z","@type":"xsd:dateTime"}}]}]}"#;
+    let world = r#"{"@context":{"ex":"http://example.org/","odrl":"http://www.w3.org/ns/odrl/2/","dct":"http://purl.org/dc/terms/","xsd":"http://www.w3.org/2001/XMLSchema#"},
+        "@graph":[{"@id":"urn:world","ex:includes":[{"@id":"http://example.com/request/currentTime"},{"@id":"ex:carol"}]},
+          {"@id":"http://example.com/request/currentTime","dct:issued":{"@value":"2026-05-01T10:00:00Z","@type":"xsd:dateTime"}},
+          {"@id":"ex:carol","odrl:partOf":{"@id":"ex:readersId"}}]}"#;
+    for (purpose, expected) in PURPOSES {
+        let plain = format!(
+            r#"{{"@context":"http://www.w3.org/ns/odrl.jsonld","@type":"Request","uid":"urn:request","permission":[{{"uid":"urn:request:rule","action":"read",
+              "target":"http://example.org/book","assignee":"http://example.org/carol","constraint":[{{"leftOperand":"purpose","operator":"eq","rightOperand":{{"@id":"{purpose}"}}}}]}}]}}"#
+        );
+        let newer = format!(
+            r#"{{"@context":{{"sotw":"https://w3id.org/force/sotw#","odrl":"http://www.w3.org/ns/odrl/2/"}},"@id":"urn:request","@type":"sotw:EvaluationRequest",
+              "sotw:requestedAction":{{"@id":"odrl:read"}},"sotw:requestingParty":{{"@id":"http://example.org/carol"}},"sotw:requestedTarget":{{"@id":"http://example.org/book"}},
+              "sotw:requestParameter":{{"sotw:value":{{"@id":"{purpose}"}},"sotw:describesFeature":{{"@id":"sotw:Purpose"}}}}}}"#
+        );
+        for request in [plain, newer] {
+            let report = run(policy, &request, world, Semantics::Force);
+            assert_eq!(active(&report), [expected], "{request}");
+        }
+    }
+    // Nothing is fetched: a context that is only named cannot be understood.
+    let remote = world
+        .replacen(r#""@context":{"#, r#""@context":["https://example.org/context.jsonld",{"#, 1)
+        .replacen("},\n        \"@graph\"", "}],\n        \"@graph\"", 1);
+    let refused =
+        evaluate(policy, &format!("{PREFIXES}{REQUEST}"), &remote, Semantics::Force, &Profiles::shipped());
+    assert_eq!(refused.unwrap_err().problems.first().code.code, "policy/syntax");
+}
+
+#[test]
+fn prohibitions_and_obligations_have_their_states() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:prohibition <urn:no> ; odrl:obligation <urn:must> .
+        <urn:no> a odrl:Prohibition ; odrl:action odrl:read ; odrl:target ex:book ; odrl:constraint <urn:c> .
+        <urn:c> odrl:leftOperand odrl:dateTime ; odrl:operator odrl:lt ; odrl:rightOperand \"2026-06-01T00:00:00Z\"^^xsd:dateTime .
+        <urn:must> a odrl:Duty ; odrl:action odrl:compensate ; odrl:constraint <urn:c> .";
+    let at = |month: u32| WORLD.replace("2026-05", &format!("2026-{month:02}"));
+    let state = |world: &str, semantics| {
+        let report = run(policy, REQUEST, world, semantics);
+        let states = |id: &str| {
+            let rule = report.rule_reports.iter().find(|rule| rule.rule == id).unwrap();
+            let deontic = rule.duty.as_ref().map_or("", |duty| duty.deontic_state);
+            (rule.kind, rule.activation_state, deontic)
+        };
+        (states("urn:no"), states("urn:must"), report.decision)
+    };
+    for semantics in [Semantics::Force, Semantics::Draft] {
+        let (no, must, decision) = state(&at(5), semantics);
+        assert_eq!((no.0, no.1), ("ProhibitionReport", "Active"));
+        assert_eq!((must.0, must.1, must.2), ("DutyReport", "Active", "NonSet"));
+        assert_eq!(decision, "deny");
+        let (no, must, _) = state(&at(7), semantics);
+        assert_eq!((no.1, must.1), ("Inactive", "Inactive"));
+    }
+    for (earlier, expected) in [("Fulfilled", "Fulfilled"), ("Violated", "Violated"), ("NonSet", "NonSet")] {
+        let world = format!("{} <urn:world> ex:includes <urn:earlier> . <urn:earlier> a report:PolicyReport ; report:ruleReport <urn:earlier:duty> .
+            <urn:earlier:duty> a report:DutyReport ; report:rule <urn:must> ; report:deonticState report:{earlier} .", at(5));
+        assert_eq!(state(&world, Semantics::Force).1.2, expected, "{earlier}");
+    }
+}
+
+#[test]
 fn turtle_reads_back_and_nested_constraints_are_told() {
     let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:write ; odrl:constraint <urn:or> .
         <urn:or> odrl:or <urn:a>, <urn:b> . <urn:a> odrl:leftOperand odrl:dateTime ; odrl:operator odrl:lt ; odrl:rightOperand \"2026-01-01T00:00:00Z\"^^xsd:dateTime .
@@ -168,5 +235,5 @@ fn taxonomies_and_foreign_operands_can_be_loaded() {
     assert_eq!(active(&report), [true]);
     let refused =
         evaluate(&policy, &format!("{PREFIXES}{REQUEST}"), world, Semantics::Force, &Profiles::shipped());
-    assert_eq!(refused.unwrap_err().first().code.code, "policy/unknown-operand");
+    assert_eq!(refused.unwrap_err().problems.first().code.code, "policy/unknown-operand");
 }

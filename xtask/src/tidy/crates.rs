@@ -39,7 +39,7 @@ const PICTURE: &[(&str, &[&str])] = &[
 ];
 
 /// These may use every crate; no crate may use them.
-const ON_TOP: &[&str] = &["federation-tests", "xtask"];
+const ON_TOP: &[&str] = &["conformance", "federation-tests", "xtask"];
 
 /// Crates without IO, clock, randomness or async: everything they need comes in as arguments.
 const PURE: &[&str] = &["policy", "control-plane", "ledger", "compliance", "dsp"];

@@ -12,7 +12,7 @@ use store::{Collection, Signal};
 
 use super::{MAX_WAIT_SECONDS, bad_argument, instant, next_page, page};
 use crate::driver::negotiations::{self, ByHand};
-use crate::driver::records;
+use crate::driver::{comparison, records};
 use crate::enforceable;
 use crate::error::Error;
 use crate::http;
@@ -45,9 +45,13 @@ pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<
     }
     // What this connector would not understand it cannot hold: better refused now than after delivery.
     enforceable::require(&*node.policies.compiled(offer.text())?)?;
-    let opened = negotiations::open(node, provider, offer, address).await?;
+    let ceiling = comparison::chosen_ceiling(node, &request.ceiling_text)?;
+    if let Some(ceiling) = &ceiling {
+        comparison::require_within(node, &offer, ceiling).await?;
+    }
+    let opened = negotiations::open(node, provider, offer, address, ceiling).await?;
     let pid = opened.pids().ours().to_owned();
-    settled(node, &pid, request.wait_seconds).await.map(|negotiation| shown(&negotiation))
+    told(node, &settled(node, &pid, request.wait_seconds).await?).await
 }
 
 /// One negotiation, once it ends or needs us if a wait is asked.
@@ -55,7 +59,7 @@ pub async fn show(
     node: &Arc<Node>,
     request: admin::ShowNegotiationRequest,
 ) -> Result<admin::Negotiation, Error> {
-    settled(node, &request.id, request.wait_seconds).await.map(|negotiation| shown(&negotiation))
+    told(node, &settled(node, &request.id, request.wait_seconds).await?).await
 }
 
 /// All negotiations, oldest first.
@@ -149,6 +153,13 @@ async fn settled(node: &Arc<Node>, pid: &str, seconds: u32) -> Result<Negotiatio
             (seen, negotiation) = (Some(version), newer);
         }
     }
+}
+
+/// A negotiation, with the reason why a rule left it to us.
+async fn told(node: &Arc<Node>, negotiation: &Negotiation) -> Result<admin::Negotiation, Error> {
+    let reason = comparison::left_to_people(node, negotiation).await?;
+    let shown = shown(negotiation);
+    Ok(admin::Negotiation { reason: reason.unwrap_or(shown.reason), ..shown })
 }
 
 fn shown(negotiation: &Negotiation) -> admin::Negotiation {

@@ -413,6 +413,10 @@ pub struct NegotiateArgs {
     /// Where the provider speaks the Dataspace Protocol over HTTP
     #[arg(long, value_name = "URL", default_value = "", requires = "peer")]
     pub peer_url: String,
+    /// How far we bind ourselves: a file with an ODRL policy in JSON. Only offers proven to permit all that it
+    /// permits, and to demand no more than it demands, are asked for and accepted by rule
+    #[arg(long, value_name = "FILE")]
+    pub ceiling: Option<PathBuf>,
     /// Seconds to wait for the end; 0 returns at once
     #[arg(long, default_value_t = 30)]
     pub wait: u32,

@@ -11,12 +11,14 @@ use super::output::{Failure, Output, exit, facts};
 const MAX_TERMS_BYTES: u64 = 256 * 1024;
 
 pub(super) async fn negotiate(output: Output, admin: &mut Admin, args: NegotiateArgs) -> Result<(), Failure> {
-    let offer_text =
-        args.terms.as_deref().map(|file| read_text(file, MAX_TERMS_BYTES)).transpose()?.unwrap_or_default();
+    let text = |file: Option<&std::path::Path>| {
+        Ok::<_, Failure>(file.map(|file| read_text(file, MAX_TERMS_BYTES)).transpose()?.unwrap_or_default())
+    };
     let request = admin::NegotiateRequest {
         dataset: args.dataset,
         offer: args.offer,
-        offer_text,
+        offer_text: text(args.terms.as_deref())?,
+        ceiling_text: text(args.ceiling.as_deref())?,
         wait_seconds: args.wait,
         counterparty: args.peer,
         counterparty_address: args.peer_url,

@@ -139,11 +139,14 @@ pub struct Catalogue {
     pub pull_interval: Duration,
 }
 
-/// `[negotiation]`: answers of the provider, by dataset and consumer.
+/// `[negotiation]`: answers of the provider, by dataset and consumer, and the ceiling of the consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiation {
     /// Who takes our steps. Default [`Steps::Automatic`].
     pub steps: Steps,
+    /// The policy that says how far we bind ourselves as a consumer, unless `fairlead negotiate --ceiling` names
+    /// another. Default none: published offers are accepted by rule, altered ones by a person.
+    pub ceiling: Option<PathBuf>,
     rules: Vec<NegotiationRule>,
 }
 
@@ -186,9 +189,11 @@ pub enum Acceptance {
     Manual,
 }
 
-/// What happens to a request whose terms differ from what we published; it is never accepted by rule.
+/// What happens to a request whose terms differ from what we published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlteredTerms {
+    /// Terms proven to be at least as strict as the published ones are accepted at once; a person decides the rest.
+    AcceptIfStricter,
     /// The published offer is sent back.
     Counter,
     /// A person decides.

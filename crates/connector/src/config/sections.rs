@@ -42,7 +42,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     }
     let peers = top.tables("peers", |section| peer(section, &participants, &dialled));
     let catalogue = top.section("catalogue", |section| catalogue(section, participant.as_ref()));
-    let negotiation = top.section("negotiation", negotiation);
+    let negotiation = top.section("negotiation", |section| negotiation(section, base));
     let dsp_http = top.optional_section("dsp_http", |section| dsp_http(section, participant.as_ref()));
     let sources = top.section("sources", |section| sources(section, base, data.as_deref()));
     let limits = top.section("limits", limits);
@@ -204,17 +204,19 @@ fn catalogue(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Optio
     Some(Catalogue { subject_base, pull_interval: pull_interval? })
 }
 
-fn negotiation(section: &Reader<'_>) -> Option<Negotiation> {
+fn negotiation(section: &Reader<'_>, base: &Path) -> Option<Negotiation> {
     const STEPS: &[(&str, Steps)] = &[("automatic", Steps::Automatic), ("manual", Steps::Manual)];
     let steps = section.or("steps", Steps::Automatic, values::choice(STEPS));
+    let ceiling = section.optional("ceiling", values::file(base));
     let rules = section.tables("rules", rule);
-    Some(Negotiation { steps: steps?, rules: rules? })
+    Some(Negotiation { steps: steps?, ceiling: ceiling?, rules: rules? })
 }
 
 fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {
     const ACCEPT: &[(&str, Acceptance)] =
         &[("automatic", Acceptance::Automatic), ("manual", Acceptance::Manual)];
     const ALTERED: &[(&str, AlteredTerms)] = &[
+        ("accept-if-stricter", AlteredTerms::AcceptIfStricter),
         ("counter", AlteredTerms::Counter),
         ("manual", AlteredTerms::Manual),
         ("terminate", AlteredTerms::Terminate),
@@ -230,11 +232,14 @@ fn rule(section: &Reader<'_>) -> Option<NegotiationRule> {
         section.refuse("consumer", &BAD_VALUE, format!("`{}` is no participant", printable(uri)));
         return None;
     }
-    Some(NegotiationRule {
-        dataset: dataset?,
-        consumer,
-        answers: Answers { accept: accept?, altered: altered? },
-    })
+    let (accept, altered) = (accept?, altered?);
+    if altered == AlteredTerms::AcceptIfStricter && accept == Acceptance::Manual {
+        let detail = "accept-if-stricter needs accept = automatic: a rule that may not accept what was published may \
+                      not accept less";
+        section.refuse("altered", &CONFLICT, detail);
+        return None;
+    }
+    Some(NegotiationRule { dataset: dataset?, consumer, answers: Answers { accept, altered } })
 }
 
 /// A rule that can never decide is a mistake of its writer, who believes in it.

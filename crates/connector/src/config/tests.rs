@@ -226,7 +226,9 @@ fn one_problem_each() {
         ),
         (
             "[[negotiation.rules]]\naltered = \"automatic\"",
-            &["5 negotiation.rules[0].altered bad-value: none of counter, manual, terminate"],
+            &[
+                "5 negotiation.rules[0].altered bad-value: none of accept-if-stricter, counter, manual, terminate",
+            ],
         ),
         ("[dsp_http]\nlisten = \"[::1]:0\"", &["4 dsp_http.identity missing: "]),
         ("[dsp_http]\nidentity = { mode = \"mutual-tls\" }", &["4 dsp_http.listen missing: "]),
@@ -263,6 +265,11 @@ fn one_problem_each() {
             &["6 dsp_http.base_url conflict: no TLS"],
         ),
         ("[negotiation]\nsteps = \"never\"", &["5 negotiation.steps bad-value: none of automatic, manual"]),
+        (
+            "[[negotiation.rules]]\naltered = \"accept-if-stricter\"",
+            &["5 negotiation.rules[0].altered conflict: needs accept = automatic"],
+        ),
+        ("[negotiation]\nceiling = \"none.json\"", &["5 negotiation.ceiling missing-file: none.json"]),
     ];
     for (text, expected) in cases {
         check(text, expected);

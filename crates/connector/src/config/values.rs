@@ -304,6 +304,18 @@ pub(super) fn folder(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
     }
 }
 
+/// A file that exists.
+pub(super) fn file(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
+    let path = path(base);
+    move |value| {
+        let file = path(value)?;
+        if !file.is_file() {
+            return Err(Refusal::new(&MISSING_FILE, format!("`{}` is no file", file.display())));
+        }
+        Ok(file)
+    }
+}
+
 /// A file with at least one certificate in PEM form.
 pub(super) fn certificates(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
     /// Some hundred certificates; a list of roots has a few.

@@ -5,6 +5,7 @@
 //! leaves again under the same message id.
 
 pub mod agreements;
+pub mod comparison;
 pub mod negotiations;
 pub mod notices;
 pub mod outbox;

@@ -7,16 +7,18 @@ use control_plane::cause::Cause;
 use control_plane::durable;
 use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
 use control_plane::negotiation::{
-    Command, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State, StateName,
-    Step, TERMS_ALTERED, UNKNOWN_PROCESS, Undelivered, WaitsFor,
+    Command, Consent, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State,
+    StateName, Step, TERMS_ALTERED, UNKNOWN_PROCESS, Undelivered, WaitsFor,
 };
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::terms::{Offer, Table};
 use control_plane::{Refusal, UnixMillis};
 use identity::{Typ, jws};
+use policy::accept::Acceptable;
 use store::{Collection, OutboxItem, Snapshot, Tx, crash_point};
 
+use super::comparison::{self, Compared};
 use super::{notices, records};
 use crate::caller::Caller;
 use crate::config::{Acceptance, AlteredTerms, Steps};
@@ -68,19 +70,22 @@ impl Answer {
 
 /// Takes a peer's message for our `role`; answers when everything that follows at once is durable.
 pub async fn receive(node: &Arc<Node>, peer: &Caller, role: Role, message: Message) -> Result<Answer, Error> {
-    let driver = Driver::for_message(node, peer, &message)?;
+    let compared = comparison::of_message(node, peer.id(), &message).await?;
+    let driver = Driver { compared, ..Driver::for_message(node, peer, &message)? };
     let peer = peer.id().clone();
     let answer = node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await?;
     crash_point("message-received");
     Ok(answer)
 }
 
-/// Asks the dataset's provider for an agreement on `offer`: over gRPC, or over HTTP at `address`.
+/// Asks the dataset's provider for an agreement on `offer`: over gRPC, or over HTTP at `address`. Counter-offers within
+/// `ceiling` are accepted by rule.
 pub async fn open(
     node: &Arc<Node>,
     counterparty: ParticipantId,
     offer: Offer,
     address: Option<CallbackAddress>,
+    ceiling: Option<String>,
 ) -> Result<Negotiation, Error> {
     if address.is_some() {
         http::require_carried(node, &counterparty, &offer, Role::Consumer)?;
@@ -94,6 +99,7 @@ pub async fn open(
         callback: callback_of(node, address.as_ref())?,
         address,
         message_id: fresh::message_id()?,
+        ceiling,
     };
     node.store
         .write(move |tx| {
@@ -225,6 +231,8 @@ struct Driver {
     statement: Option<identity::Statement>,
     /// Whether the counterparty must sign.
     signing: Signing,
+    /// What the comparison said that rules ask for.
+    compared: Option<Compared>,
     now: UnixMillis,
 }
 
@@ -259,12 +267,20 @@ impl Driver {
         } else {
             PublishedTerms::new(node.policies.clone(), published)?
         };
-        Ok(Self { node: node.clone(), terms, statement, signing: Signing::Required, now })
+        Ok(Self { node: node.clone(), terms, statement, signing: Signing::Required, compared: None, now })
     }
 
     fn without_offer(node: &Arc<Node>) -> Result<Self, Error> {
         let terms = PublishedTerms::new(node.policies.clone(), [])?;
-        Ok(Self { node: node.clone(), terms, statement: None, signing: Signing::Required, now: node.now() })
+        let now = node.now();
+        Ok(Self {
+            node: node.clone(),
+            terms,
+            statement: None,
+            signing: Signing::Required,
+            compared: None,
+            now,
+        })
     }
 
     fn receive(
@@ -368,6 +384,9 @@ impl Driver {
         Ok(match (decision, negotiation.state()) {
             (Decision::Request { terms_altered: true }, State::Requested(table)) => match answers.altered {
                 AlteredTerms::Manual => None,
+                AlteredTerms::AcceptIfStricter => self
+                    .proof(negotiation, table)
+                    .map(|proof| self.agree_or_terminate(negotiation, table, Consent::Compared(proof))),
                 AlteredTerms::Counter => Some(Command::Counter(self.published_offer(&table.offer)?)),
                 AlteredTerms::Terminate => {
                     Some(Command::Terminate(Cause::of_refusal(&Refusal::new(&TERMS_ALTERED, ""))))
@@ -375,34 +394,64 @@ impl Driver {
             },
             (Decision::Request { terms_altered: false }, State::Requested(table)) => match answers.accept {
                 Acceptance::Manual => None,
-                Acceptance::Automatic => Some(self.agree_or_terminate(negotiation, table)),
+                Acceptance::Automatic => {
+                    Some(self.agree_or_terminate(negotiation, table, Consent::AsPublished))
+                }
             },
             // The consumer accepted what we ourselves put on the table.
             (Decision::Acceptance, State::Accepted(table)) => {
-                Some(self.agree_or_terminate(negotiation, table))
+                Some(self.agree_or_terminate(negotiation, table, Consent::AsPublished))
             }
             (Decision::Verification, _) => Some(Command::Finalize),
-            // A counter-offer is a person's decision, unless it is just what was published.
-            (Decision::Offer { terms_altered: true }, _) => None,
-            (Decision::Offer { terms_altered: false }, _) => {
-                Some(Command::Accept { accepts_altered_terms: false })
+            // With a ceiling, exactly what lies within it is accepted by rule; without one, what was published.
+            (Decision::Offer { terms_altered }, State::Offered(table)) => {
+                let limited = negotiation.ceiling().is_some()
+                    || config.negotiation.ceiling.is_some()
+                    || self.compared.is_some();
+                let consent = match (limited, terms_altered) {
+                    (true, _) => self.proof(negotiation, table).map(Consent::Compared),
+                    (false, false) => Some(Consent::AsPublished),
+                    (false, true) => None,
+                };
+                consent.map(|consent| Command::Accept { consent })
             }
             (Decision::Agreement, State::Agreed { part, .. }) => Some(match self.verify(negotiation, part) {
                 Ok(command) => command,
                 Err(error) => Command::Terminate(Cause::of_refusal(&error.into_refusal())),
             }),
             // A decision comes with its state; any other pair is left to a person.
-            (Decision::Request { .. } | Decision::Acceptance | Decision::Agreement, _) => None,
+            (
+                Decision::Request { .. }
+                | Decision::Offer { .. }
+                | Decision::Acceptance
+                | Decision::Agreement,
+                _,
+            ) => None,
         })
+    }
+
+    /// The proof that the terms on the table may be accepted by rule; without one a person decides.
+    fn proof(&self, negotiation: &Negotiation, table: &Table) -> Option<Acceptable> {
+        let reason = match self.compared.as_ref().and_then(|compared| compared.about(table)) {
+            Some(Ok(proof)) => return Some(proof.clone()),
+            Some(Err(reason)) => reason.as_str(),
+            None => "these terms were not compared",
+        };
+        tracing::info!(
+            negotiation = negotiation.pids().ours(),
+            reason,
+            "not accepted by rule: a person decides"
+        );
+        None
     }
 
     /// What a person's yes means in the state that the negotiation is in.
     fn accepted_by_hand(&self, negotiation: &Negotiation) -> Result<Command, Error> {
         let not_ours = || Refusal::new(&NOT_YOUR_STEP, negotiation.state_name().as_str());
         match (negotiation.waits_for(), negotiation.state()) {
-            (WaitsFor::Us(_), State::Offered(_)) => Ok(Command::Accept { accepts_altered_terms: true }),
+            (WaitsFor::Us(_), State::Offered(_)) => Ok(Command::Accept { consent: Consent::ByHand }),
             (WaitsFor::Us(_), State::Requested(table) | State::Accepted(table)) => {
-                self.agree(negotiation, table, true)
+                self.agree(negotiation, table, Consent::ByHand)
             }
             (WaitsFor::Us(_), State::Agreed { part, .. }) => self.verify(negotiation, part),
             (WaitsFor::Us(_), State::Verified { .. }) => Ok(Command::Finalize),
@@ -419,8 +468,8 @@ impl Driver {
         Ok(Offer::parse(&text)?)
     }
 
-    fn agree_or_terminate(&self, negotiation: &Negotiation, table: &Table) -> Command {
-        match self.agree(negotiation, table, false) {
+    fn agree_or_terminate(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Command {
+        match self.agree(negotiation, table, consent) {
             Ok(command) => command,
             Err(error) => {
                 let refusal = error.into_refusal();
@@ -431,12 +480,7 @@ impl Driver {
     }
 
     /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
-    fn agree(
-        &self,
-        negotiation: &Negotiation,
-        table: &Table,
-        accepts_altered_terms: bool,
-    ) -> Result<Command, Error> {
+    fn agree(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require(&policy)?;
         let facts = facts_about(self.statement.as_ref(), self.now);
@@ -445,7 +489,7 @@ impl Driver {
         let text = policy.agreement_text(fresh::agreement_id()?.as_str(), assignee.as_str(), self.now)?;
         let agreement = Agreement::parse(&text)?;
         let signature = self.sign(negotiation, &agreement)?;
-        Ok(Command::Agree { part: SignedPart::new(agreement, signature)?, accepts_altered_terms })
+        Ok(Command::Agree { part: SignedPart::new(agreement, signature)?, consent })
     }
 
     /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.

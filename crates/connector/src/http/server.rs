@@ -89,6 +89,8 @@ pub async fn start(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Erro
             let limits = listener::AcceptLimits {
                 connections: limits.connections as usize,
                 handshake: limits.handshake,
+                // Each request brings its statement; the wait for a request's head is bounded.
+                exchange: None,
             };
             tasks.spawn(serve_members(node, socket, limits));
         }

@@ -50,6 +50,7 @@ pub fn encode_negotiation(negotiation: &Negotiation) -> Result<Vec<u8>> {
             .as_ref()
             .map(|sent| StoredSent { id: text(&sent.id), settled: sent.settled }),
         owed_termination: negotiation.owed_termination.as_ref().map(text),
+        ceiling: negotiation.ceiling.clone(),
     };
     write(KIND, &stored)
 }
@@ -95,6 +96,7 @@ pub fn decode_negotiation(bytes: &[u8]) -> Result<Negotiation> {
         accepted,
         last_sent,
         owed_termination: message_id(stored.owed_termination.as_ref())?,
+        ceiling: stored.ceiling,
     };
     check(&negotiation)?;
     Ok(negotiation)
@@ -173,6 +175,9 @@ struct Stored {
     accepted: Vec<StoredAccepted>,
     last_sent: Option<StoredSent>,
     owed_termination: Option<String>,
+    /// Absent in what was written before there were ceilings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ceiling: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! What our own side does: opening, deciding, and hearing what became of the messages sent.
 
+use policy::accept::Acceptable;
 use policy::refusal::Refusal;
 use policy::time::UnixMillis;
 
@@ -34,6 +35,19 @@ pub struct Opening {
     pub address: Option<CallbackAddress>,
     /// A fresh id for the first message.
     pub message_id: MessageId,
+    /// A consumer's ceiling: the policy text below which counter-offers may be accepted by rule. Kept, never sent.
+    pub ceiling: Option<String>,
+}
+
+/// What lets our side agree to the terms on the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// They are what was published; altered terms are refused.
+    AsPublished,
+    /// The policy engine compared exactly these terms with what we published, or with our ceiling, and said yes.
+    Compared(Acceptable),
+    /// A person decided.
+    ByHand,
 }
 
 /// A decision of our side.
@@ -41,8 +55,8 @@ pub struct Opening {
 pub enum Command {
     /// Consumer, OFFERED: accept the offer on the table.
     Accept {
-        /// An explicit decision to accept terms that differ from every published offer; rules leave it false.
-        accepts_altered_terms: bool,
+        /// Why these terms may be accepted.
+        consent: Consent,
     },
     /// Provider in REQUESTED, consumer in OFFERED: put other terms on the table.
     Counter(Offer),
@@ -50,8 +64,8 @@ pub enum Command {
     Agree {
         /// The agreement and our signature, made with the digest of [`Negotiation::annex`].
         part: SignedPart,
-        /// An explicit decision to agree to terms that differ from every published offer; rules leave it false.
-        accepts_altered_terms: bool,
+        /// Why these terms may be agreed to.
+        consent: Consent,
     },
     /// Consumer, AGREED: countersign; the signature carries the digest of [`Negotiation::annex`].
     Verify(PartySignature),
@@ -114,19 +128,19 @@ impl Negotiation {
         now: UnixMillis,
     ) -> Result<Step, Refusal> {
         match (command, self.role()) {
-            (Command::Accept { accepts_altered_terms }, Role::Consumer) => match &self.state {
+            (Command::Accept { consent }, Role::Consumer) => match &self.state {
                 State::Offered(table) => {
-                    require_decided(table, accepts_altered_terms)?;
+                    require_decided(table, &consent)?;
                     let state = State::Accepted(table.clone());
                     Ok(self.sending(state, self.event(message_id, EventKind::Accepted)?, now))
                 }
                 other => Err(self.not_ours("accept", other.name())),
             },
             (Command::Counter(offer), role) => self.counter(offer, role, message_id, terms, now),
-            (Command::Agree { part, accepts_altered_terms }, Role::Provider) => match &self.state {
+            (Command::Agree { part, consent }, Role::Provider) => match &self.state {
                 State::Requested(table) | State::Accepted(table) => {
                     if table.by == Role::Consumer {
-                        require_decided(table, accepts_altered_terms)?;
+                        require_decided(table, &consent)?;
                     }
                     self.agree(table, part, message_id, terms, now)
                 }
@@ -281,6 +295,7 @@ impl Negotiation {
         let mut fresh =
             Self::fresh(&opening.us, &opening.counterparty, pids, opening.offer.target(), state.clone())?;
         fresh.address = opening.address.clone();
+        fresh.ceiling.clone_from(&opening.ceiling);
         Ok(fresh.sending(state, message, now))
     }
 
@@ -401,8 +416,13 @@ impl Negotiation {
     }
 }
 
-fn require_decided(table: &Table, accepts_altered_terms: bool) -> Result<(), Refusal> {
-    if !table.terms_altered || accepts_altered_terms {
+fn require_decided(table: &Table, consent: &Consent) -> Result<(), Refusal> {
+    let allowed = match consent {
+        Consent::AsPublished => !table.terms_altered,
+        Consent::Compared(proof) => proof.hash() == table.offer.hash().as_str(),
+        Consent::ByHand => true,
+    };
+    if allowed {
         return Ok(());
     }
     Err(Refusal::new(&TERMS_ALTERED, format!("offer `{}`", table.offer.id())))

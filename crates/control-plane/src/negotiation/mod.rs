@@ -15,7 +15,7 @@ mod machine;
 mod message;
 mod receive;
 
-pub use command::{Command, Opening};
+pub use command::{Command, Consent, Opening};
 pub use message::{
     AgreementMessage, ContractOffer, ContractRequest, Event, EventKind, Message, MessageKind, OfferOpening,
     RequestOpening, Termination, Verification,
@@ -113,6 +113,7 @@ pub struct Negotiation {
     pub(crate) accepted: Vec<Accepted>,
     pub(crate) last_sent: Option<Sent>,
     pub(crate) owed_termination: Option<MessageId>,
+    pub(crate) ceiling: Option<String>,
 }
 
 /// A state with what is true in it.
@@ -281,12 +282,12 @@ pub enum Effect {
 pub enum Decision {
     /// Provider, REQUESTED: `Agree`, `Counter` or `Terminate`.
     Request {
-        /// The terms differ from every published offer: no rule may agree, a person may.
+        /// The terms differ from every published offer: a person may agree, a rule only with the proof of a comparison.
         terms_altered: bool,
     },
     /// Consumer, OFFERED: `Accept`, `Counter` or `Terminate`.
     Offer {
-        /// The terms differ from every published offer: no rule may accept, a person may.
+        /// The terms differ from every published offer: a person may accept, a rule only with the proof of a comparison.
         terms_altered: bool,
     },
     /// Provider, ACCEPTED: `Agree` or `Terminate`.
@@ -357,6 +358,11 @@ impl Negotiation {
     /// which binding the process uses; dialling has its own rules.
     pub fn address(&self) -> Option<&CallbackAddress> {
         self.address.as_ref()
+    }
+
+    /// The consumer's own ceiling for this negotiation, as it was given at the opening.
+    pub fn ceiling(&self) -> Option<&str> {
+        self.ceiling.as_deref()
     }
 
     /// What happened, oldest first, at most [`MAX_TRANSITIONS`].

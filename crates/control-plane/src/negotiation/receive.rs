@@ -260,6 +260,7 @@ impl Negotiation {
             accepted: Vec::new(),
             last_sent: None,
             owed_termination: None,
+            ceiling: None,
         })
     }
 }

@@ -9,7 +9,7 @@ use control_plane::agreement::{
 use control_plane::cause::Cause;
 use control_plane::ids::*;
 use control_plane::negotiation::{
-    Command, Effect, EventKind, Message, Negotiation, Opening, Received, State, StateName, Step,
+    Command, Consent, Effect, EventKind, Message, Negotiation, Opening, Received, State, StateName, Step,
 };
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
@@ -195,15 +195,16 @@ pub fn opening(role: Role, offer: Offer) -> Opening {
         callback: callback(),
         address: None,
         message_id: id("open"),
+        ceiling: None,
     }
 }
 
 pub fn accept() -> Command {
-    Command::Accept { accepts_altered_terms: false }
+    Command::Accept { consent: Consent::AsPublished }
 }
 
 pub fn agree(offer: &Offer) -> Command {
-    Command::Agree { part: part(offer), accepts_altered_terms: false }
+    Command::Agree { part: part(offer), consent: Consent::AsPublished }
 }
 
 /// Both sides of a negotiation in the same state, reached by the shortest way, with nothing under way.

@@ -314,6 +314,10 @@ pub struct NegotiateRequest {
     pub counterparty: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub counterparty_address: ::prost::alloc::string::String,
+    /// How far we bind ourselves (ODRL JSON): only offers proven to stay within it are accepted by rule. Empty: that of
+    /// the settings.
+    #[prost(string, tag = "7")]
+    pub ceiling_text: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

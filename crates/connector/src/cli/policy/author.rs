@@ -30,7 +30,8 @@ pub struct NewArgs {
     /// The offer's identifier; the dataset's with `#offer` if left out
     #[arg(long)]
     uid: Option<String>,
-    /// Where to write it; standard output if left out. An existing file is not overwritten
+    /// Where to write it: Turtle, as a dataset's description carries it, if the name ends in .ttl, else JSON. Standard
+    /// output if left out; an existing file is not overwritten
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -112,10 +113,16 @@ pub(super) fn new(shelf: &Shelf, args: &NewArgs) -> Result<(), Failure> {
         lang: shelf.lang(),
     });
     let policy = compose(shelf, args, asking.as_mut())?;
-    let value: serde_json::Value = serde_json::from_str(policy.canonical_text()).map_err(Failure::ours)?;
-    let text = serde_json::to_string_pretty(&value).map_err(Failure::ours)?;
+    let turtle = args.out.as_ref().is_some_and(|out| out.extension().is_some_and(|ending| ending == "ttl"));
+    let text = if turtle {
+        policy.to_turtle()?
+    } else {
+        let value: serde_json::Value =
+            serde_json::from_str(policy.canonical_text()).map_err(Failure::ours)?;
+        serde_json::to_string_pretty(&value).map_err(Failure::ours)?
+    };
     let Some(out) = &args.out else { return shelf.output.line(&text) };
-    let written = std::fs::File::create_new(out).and_then(|mut file| writeln!(file, "{text}"));
+    let written = std::fs::File::create_new(out).and_then(|mut file| writeln!(file, "{}", text.trim_end()));
     written.map_err(|error| {
         Failure::usage(
             format!("cannot write `{}`: {error}", out.display()),

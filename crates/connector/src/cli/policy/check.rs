@@ -59,7 +59,9 @@ impl Finding {
             0 => self.path.clone(),
             line => format!("{line}:{} {}", self.column, self.path),
         };
-        let mut text = format!("{kind}: {} [{}]\n  at    {place}: `{}`", self.text, self.code, self.term);
+        // A parser's own words quote what they mean; a term of the text is quoted here.
+        let term = if self.term.contains('`') { self.term.clone() } else { format!("`{}`", self.term) };
+        let mut text = format!("{kind}: {} [{}]\n  at    {}: {term}", self.text, self.code, place.trim_end());
         if !self.expected.is_empty() {
             text.push_str(&format!("\n  wants {}", self.expected));
         }
@@ -101,7 +103,7 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
             };
             shelf.output.show(&checked, lines)?;
             let mut failure = not_understood(&args.file.display().to_string(), &problems);
-            failure.detail = format!("{} problems, listed above", problems.list().len());
+            failure.detail = listed(problems.list().len(), "problem");
             return Err(failure);
         }
     };
@@ -125,12 +127,17 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
         Some(first) if args.strict => Err(Failure {
             code: first.code.into(),
             text: first.text.into(),
-            detail: format!("{} warnings, listed above", checked.warnings.len()),
+            detail: listed(checked.warnings.len(), "warning"),
             next: first.next.into(),
             exit: exit::REFUSED_BY_POLICY,
         }),
         _ => Ok(()),
     }
+}
+
+fn listed(count: usize, what: &str) -> String {
+    let several = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{several}, listed above")
 }
 
 fn not_technical(policy: &Policy) -> Vec<String> {

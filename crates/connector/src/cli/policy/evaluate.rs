@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use control_plane::UnixMillis;
-use policy::report::{self, Semantics};
+use policy::report::{self, Input, Semantics};
 use policy::{Facts, Request, Source, Stage, Value};
 
 use super::{MAX_POLICY_BYTES, Shelf, not_understood};
@@ -19,10 +19,10 @@ pub struct EvaluateArgs {
     /// ODRL policy in Turtle or JSON-LD
     #[arg(long)]
     policy: PathBuf,
-    /// The request: ODRL in Turtle, or JSON with action, target, assignee and facts
+    /// The request: ODRL in Turtle or JSON-LD, or JSON with action, target, assignee and facts
     #[arg(long)]
     request: PathBuf,
-    /// The state of the world: Turtle, or JSON with now, facts, members and duties
+    /// The state of the world: Turtle or JSON-LD, or JSON with now, facts, members and duties
     #[arg(long)]
     world: PathBuf,
     /// draft: a duty not yet done blocks its permission. force: only a violated one does, and a missing part matches any
@@ -52,8 +52,15 @@ pub(super) fn run(shelf: &Shelf, args: &EvaluateArgs) -> Result<(), Failure> {
         Reading::Draft => Semantics::Draft,
         Reading::Force => Semantics::Force,
     };
-    let report = report::evaluate(&policy?, &request?, &world?, semantics, &shelf.profiles)
-        .map_err(|problems| not_understood("policy, request or world", &problems))?;
+    let report =
+        report::evaluate(&policy?, &request?, &world?, semantics, &shelf.profiles).map_err(|refused| {
+            let file = match refused.input {
+                Input::Policy => &args.policy,
+                Input::Request => &args.request,
+                Input::World => &args.world,
+            };
+            not_understood(&file.display().to_string(), &refused.problems)
+        })?;
     shelf.output.line(
         match args.report {
             Form::Json => report.to_json(),
@@ -140,6 +147,7 @@ pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> 
     let facts = facts(shelf, args)?;
     let action = crate::admin::holdings::expand_action(&args.action)
         .map_err(|error| Failure::from(error.into_refusal()))?;
+    shelf.profiles.require_action(&action)?;
     let assignee = args.assignee.as_deref().or(policy.assignee()).unwrap_or_default();
     let target = policy.target().unwrap_or_default();
     let request = Request { action: &action, target, assignee, stage: Stage::Use };
@@ -149,7 +157,7 @@ pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> 
         None => Ok(()),
         Some(code) => Err(Failure {
             code: code.into(),
-            text: explanation.headline,
+            text: "the policy does not permit this request".into(),
             detail: String::new(),
             next: "the lines above tell what would satisfy it".into(),
             exit: exit::REFUSED_BY_POLICY,
