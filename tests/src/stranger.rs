@@ -146,6 +146,33 @@ impl Caller {
     }
 }
 
+/// Gets a path over HTTPS with these credentials and this `Authorization`, or none; gives the status.
+///
+/// An error is the end of the connection, not an answer.
+pub async fn get_over_https(
+    address: &str,
+    credentials: Option<&Credentials>,
+    authorization: Option<&str>,
+    path: &str,
+) -> io::Result<u16> {
+    let socket = TcpStream::connect(address).await?;
+    let mut config = config(credentials);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TlsConnector::from(Arc::new(config)).connect(identity::tls::server_name(), socket).await?;
+    let (mut requests, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let mut request = Request::get(path).header(header::HOST, address);
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request = request.body(Full::<Bytes>::default()).map_err(io::Error::other)?;
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, requests.send_request(request)).await;
+    let answer =
+        answered.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{path}: no answer")))?;
+    Ok(answer.map_err(io::Error::other)?.status().as_u16())
+}
+
 /// A message as gRPC frames it.
 pub fn frame(message: &[u8]) -> Bytes {
     framed(0, u32::try_from(message.len()).expect("a message of a test"), message)

@@ -11,6 +11,7 @@ use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, bytes};
 use federation_tests::outsider::{Outsider, get, message, post};
 use federation_tests::space::Space;
+use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
 use serde_json::{Value, json};
 
@@ -436,4 +437,24 @@ fn two_of_ours_agree_over_https() {
     assert_eq!(shown["endpoint_properties"]["authType"], "bearer");
     // What was agreed over HTTP is pulled as what was agreed over gRPC.
     consumer.pull(agreement);
+
+    // Nobody else reaches that negotiation, whatever is shown.
+    let process = format!("/dsp/2025-1/negotiations/{}", negotiation["peer_pid"].as_str().unwrap());
+    let address = url.trim_start_matches("https://").trim_end_matches("/dsp/2025-1").to_owned();
+    space.enrol("guangzhou");
+    let (member, other) = (space.identity_of("macao"), space.identity_of("guangzhou"));
+    let (theirs, others) = (member.statement.clone(), other.statement.clone());
+    let (member, other) = (Credentials::from(member), Credentials::from(other));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (what, certificate, statement, expected) in [
+        ("no certificate", None, Some(&theirs), None),
+        ("no statement", Some(&member), None, Some(401)),
+        ("another's statement", Some(&member), Some(&others), Some(401)),
+        ("another member", Some(&other), Some(&others), Some(404)),
+        ("its own party", Some(&member), Some(&theirs), Some(200)),
+    ] {
+        let shown = statement.map(|statement| format!("Bearer {statement}"));
+        let got = runtime.block_on(get_over_https(&address, certificate, shown.as_deref(), &process));
+        assert_eq!(got.ok(), expected, "{what}");
+    }
 }

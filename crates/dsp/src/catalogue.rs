@@ -9,6 +9,12 @@ use crate::json::{Object, as_text, head, malformed, message, text, with};
 use crate::policy;
 use crate::{Canonical, Speaking};
 
+control_plane::refusal_codes! {
+    NESTED = "dsp/nested-catalogue", Input,
+        "a catalogue within the catalogue is not followed", "目錄中的目錄不予跟隨", "目录中的目录不予跟随",
+        clause "DSP 2025-1, 1.7", next "ask for it at the address of its own service";
+}
+
 /// The most datasets, offers or distributions read of one document.
 pub const MAX_REPEATED: usize = 1_000;
 
@@ -93,6 +99,10 @@ pub fn read_catalog(
             },
             Err(problem) => problems.push(problem),
         }
+    }
+    for nested in list(members.get("catalog")) {
+        let name = nested.get("@id").and_then(as_text).unwrap_or_default();
+        problems.push(Refusal::new(&NESTED, format!("`{}`", control_plane::ids::printable(name))));
     }
     Ok((entries, problems))
 }

@@ -54,7 +54,7 @@ pub trait Canonical {
 }
 
 /// Every refusal of this crate.
-pub const CODES: &[&[&Code]] = &[json::CODES, policy::CODES];
+pub const CODES: &[&[&Code]] = &[catalogue::CODES, json::CODES, policy::CODES];
 
 /// `base` with `path` behind it, whether or not `base` ends in a slash.
 pub fn below(base: &str, path: &str) -> String {

@@ -296,6 +296,10 @@ fn the_catalogue_comes_back_without_what_a_plain_peer_cannot_be_shown() {
         let heard = Speaking { names: &theirs, role: Role::Consumer };
         let (read, problems) = catalogue::read_catalog(&document, heard, &Sorted).unwrap();
         assert_eq!((read.as_slice(), problems.len()), (&entries[..shown], 0));
+        let mut outer = document.clone();
+        outer["catalog"] = json!([{"@id": "urn:inner", "@type": "Catalog"}]);
+        let (same, problems) = catalogue::read_catalog(&outer, heard, &Sorted).unwrap();
+        assert_eq!((same.len(), problems[0].code), (shown, &catalogue::NESTED), "told, not dropped");
         let alone = catalogue::write_dataset(&entries[0], &service, speaking).unwrap();
         conform::check(&alone).unwrap();
         assert_eq!(catalogue::read_dataset(&alone, heard, &Sorted).unwrap(), entries[0]);

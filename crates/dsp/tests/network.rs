@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../../control-plane/tests/support/mod.rs"]
-#[allow(dead_code, reason = "shared with the machines' own tests")]
 mod support;
 
 use std::collections::VecDeque;

@@ -264,6 +264,11 @@ fn one_problem_each() {
             "[dsp_http]\nlisten = \"[::1]:0\"\nbase_url = \"https://a.example\"\nidentity = { mode = \"test\", participant = \"https://a.example/id\" }",
             &["6 dsp_http.base_url conflict: no TLS"],
         ),
+        ("[[peers]]\nparticipant = \"https://a.example/id\"\nsignatures = \"if-offered\"", &[]),
+        (
+            "[[peers]]\nparticipant = \"https://a.example/id\"\naddresses = [\"a:1\"]\nsignatures = \"never\"",
+            &["7 peers[0].signatures bad-value: none of required, if-offered"],
+        ),
         ("[negotiation]\nsteps = \"never\"", &["5 negotiation.steps bad-value: none of automatic, manual"]),
         (
             "[[negotiation.rules]]\naltered = \"accept-if-stricter\"",
