@@ -127,6 +127,7 @@ fn each_departure_has_its_own_refusal() {
             Some(&BEARER_MALFORMED),
         ),
     ];
+    assert!(good.len() < 8 * 1024, "fits into one header of a proxy: {} bytes", good.len());
     let us = id(SZU);
     for (case, token, certificate, trust, expected) in cases {
         let found = verify(token, Receiver { us: &us, certificate: *certificate }, trust, NOW);
