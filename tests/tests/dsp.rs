@@ -7,12 +7,19 @@
     reason = "helpers of tests"
 )]
 
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use control_plane::UnixMillis;
+use control_plane::ids::ParticipantId;
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, bytes};
 use federation_tests::outsider::{Outsider, get, message, post};
 use federation_tests::space::Space;
 use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
+use identity::minting::{Mint, MintingAuthority};
+use identity::{Digest, Signer, bearer};
 use serde_json::{Value, json};
 
 const OUTSIDER: &str = "https://outsider.example/id";
@@ -377,16 +384,15 @@ fn hostile_requests_are_refused_and_change_nothing() {
     assert_eq!(connector.list("negotiation"), Vec::<Value>::new());
 }
 
-/// Two of ours over HTTPS with their certificates: the same agreement, signed by both, on both sides.
-#[test]
-fn two_of_ours_agree_over_https() {
-    let mut space = Space::empty();
+/// Two of ours over HTTPS: the same agreement, signed by both, on both sides. Gives the provider's address, and the path
+/// of the negotiation, which is macao's.
+fn agreed_over_https(space: &mut Space, mode: &str) -> (String, String) {
     for name in ["hong-kong", "macao"] {
         let port = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port();
         let connector = space.enrol(name);
         connector.settings.more = format!(
             "[dsp_http]\nlisten = \"[::1]:{port}\"\nbase_url = \"https://[::1]:{port}\"\n\
-             identity = {{ mode = \"mutual-tls\" }}\nprivate_addresses = true\n"
+             identity = {{ mode = \"{mode}\" }}\nprivate_addresses = true\n"
         );
         connector.start();
     }
@@ -437,10 +443,16 @@ fn two_of_ours_agree_over_https() {
     assert_eq!(shown["endpoint_properties"]["authType"], "bearer");
     // What was agreed over HTTP is pulled as what was agreed over gRPC.
     consumer.pull(agreement);
-
-    // Nobody else reaches that negotiation, whatever is shown.
     let process = format!("/dsp/2025-1/negotiations/{}", negotiation["peer_pid"].as_str().unwrap());
     let address = url.trim_start_matches("https://").trim_end_matches("/dsp/2025-1").to_owned();
+    (address, process)
+}
+
+/// With certificate and statement nobody but its party reaches a negotiation, whatever is shown.
+#[test]
+fn two_of_ours_agree_by_certificate_and_statement() {
+    let mut space = Space::empty();
+    let (address, process) = agreed_over_https(&mut space, "mutual-tls");
     space.enrol("guangzhou");
     let (member, other) = (space.identity_of("macao"), space.identity_of("guangzhou"));
     let (theirs, others) = (member.statement.clone(), other.statement.clone());
@@ -456,5 +468,92 @@ fn two_of_ours_agree_over_https() {
         let shown = statement.map(|statement| format!("Bearer {statement}"));
         let got = runtime.block_on(get_over_https(&address, certificate, shown.as_deref(), &process));
         assert_eq!(got.ok(), expected, "{what}");
+    }
+}
+
+/// With tokens, too; and each that is refused leaves its own code in the log, and the same answer outside.
+#[test]
+fn two_of_ours_agree_by_bearer_tokens() {
+    let mut space = Space::empty();
+    let (address, process) = agreed_over_https(&mut space, "bearer");
+    space.enrol("guangzhou");
+    let [macao, guangzhou] = ["macao", "guangzhou"].map(|name| Holder::of(&space, name));
+    let foreign = Holder::of_a_stranger(US);
+    let now = now();
+    let earlier = now.plus_millis(-bearer::MAX_LIFETIME_MILLIS - 1_000);
+    let later = now.plus_millis(bearer::MAX_LIFETIME_MILLIS + 60_000);
+    let (its, others) = (Some(macao.thumbprint()), Some(guangzhou.thumbprint()));
+    let own = Some(&macao.credentials);
+    let other = Some(&guangzhou.credentials);
+    let unbound = macao.token(US, None, now);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (what, certificate, token, expected, code) in [
+        ("its party's", own, macao.token(US, its, now), 200, None),
+        ("unbound, without certificate", None, unbound.clone(), 200, None),
+        ("the same again", None, unbound, 401, Some("identity/bearer-spent")),
+        ("another member's", other, guangzhou.token(US, others, now), 404, None),
+        ("for another", own, macao.token(OUTSIDER, its, now), 401, Some("identity/bearer-for-another")),
+        ("expired", own, macao.token(US, its, earlier), 401, Some("identity/bearer-expired")),
+        ("from the future", own, macao.token(US, its, later), 401, Some("identity/signed-in-future")),
+        (
+            "on another's connection",
+            other,
+            macao.token(US, its, now),
+            401,
+            Some("identity/bearer-of-another-connection"),
+        ),
+        ("without its certificate", None, macao.token(US, its, now), 401, None),
+        ("of a stranger", None, foreign.token(US, None, now), 401, Some("identity/other-authority")),
+        ("the statement alone", own, macao.statement.clone(), 401, Some("identity/wrong-signature-type")),
+        ("nothing", own, String::new(), 401, Some("identity/malformed-signature")),
+    ] {
+        let shown = format!("Bearer {token}");
+        let got = runtime.block_on(get_over_https(&address, certificate, Some(&shown), &process));
+        assert_eq!(got.ok(), Some(expected), "{what}");
+        if let Some(code) = code {
+            space.get("hong-kong").logged_code(code);
+        }
+    }
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap())
+}
+
+/// Who makes tokens of its own.
+struct Holder {
+    signer: Signer,
+    statement: String,
+    credentials: Credentials,
+}
+
+impl Holder {
+    fn of(space: &Space, name: &str) -> Self {
+        let stored = space.identity_of(name);
+        let credentials = Credentials::from(space.identity_of(name));
+        let signer = Signer::new(Arc::new(stored.key), stored.chain).unwrap();
+        Self { signer, statement: stored.statement, credentials }
+    }
+
+    /// Who has that name in another data space.
+    fn of_a_stranger(uri: &str) -> Self {
+        let now = now();
+        let authority = MintingAuthority::new("https://elsewhere.example/authority", now).unwrap();
+        let mint = || authority.mint(&Mint::good(uri, now)).unwrap();
+        let (minted, credentials) = (mint(), Credentials::from(mint()));
+        let signer = Signer::new(Arc::new(minted.key), minted.chain).unwrap();
+        Self { signer, statement: String::new(), credentials }
+    }
+
+    fn thumbprint(&self) -> Digest {
+        self.signer.thumbprint()
+    }
+
+    fn token(&self, audience: &str, bound_to: Option<Digest>, now: UnixMillis) -> String {
+        let audience = ParticipantId::parse(audience).unwrap();
+        let id = format!("{:x}", rand::random::<u128>());
+        let claims = bearer::Claims { statement: &self.statement, audience: &audience, bound_to, id: &id };
+        bearer::issue(&self.signer, claims, now).unwrap()
     }
 }

@@ -55,6 +55,8 @@ pub struct Node {
     pub suspended: ArcSwap<Vec<ParticipantId>>,
     /// Sets the level of the logs on reload; `None` where somebody else owns them.
     pub logs: Option<crate::telemetry::Logs>,
+    /// Bearer tokens bound to no certificate that were shown over HTTP.
+    pub spent_tokens: identity::bearer::SpentTokens,
     /// Told when newer revocation lists or a newer statement should be fetched at once.
     pub refresh_lists: tokio::sync::Notify,
     /// Where peers connect and where health is served, once bound.

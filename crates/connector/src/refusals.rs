@@ -27,6 +27,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::http::catalogue::CODES,
         crate::http::client::CODES,
         crate::http::data::CODES,
+        crate::http::identity::CODES,
         crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,

@@ -248,6 +248,7 @@ async fn open_node(
         data,
         suspended: ArcSwap::from_pointee(suspended),
         logs,
+        spent_tokens: identity::bearer::SpentTokens::default(),
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
         dsp_root: std::sync::OnceLock::new(),

@@ -5,6 +5,7 @@
 #[path = "../../control-plane/tests/support/mod.rs"]
 mod support;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use control_plane::Refusal;
@@ -20,6 +21,7 @@ use dsp::names::Names;
 use dsp::negotiation::{Kind, Post};
 use dsp::{Canonical, Speaking, conform};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use support::*;
 
@@ -35,7 +37,9 @@ impl Canonical for Sorted {
 #[derive(Clone, Debug)]
 enum Op {
     Transmit(Role, usize),
-    Deliver(usize, bool),
+    Deliver(usize),
+    /// What was sent once arrives once more, however old it is.
+    Again(usize),
     Drop(usize),
     Act(Role, u8),
 }
@@ -65,14 +69,22 @@ struct Manner {
 struct World {
     sides: [Side; 2],
     wire: Vec<Packet>,
+    sent: Vec<Packet>,
     fresh: u32,
     manner: Manner,
-    posts: usize,
+    arrived: usize,
 }
 
 impl World {
     fn new(manner: Manner, terms: u32) -> Self {
-        let mut world = Self { sides: Default::default(), wire: Vec::new(), fresh: 0, manner, posts: 0 };
+        let mut world = Self {
+            sides: Default::default(),
+            wire: Vec::new(),
+            sent: Vec::new(),
+            fresh: 0,
+            manner,
+            arrived: 0,
+        };
         let step =
             Negotiation::open_as_consumer(opening(Role::Consumer, offer(terms)), c_pid(), &Published, NOW);
         world.store(Role::Consumer, step.unwrap());
@@ -131,28 +143,35 @@ impl World {
                     if !self.manner.ids {
                         post.body.as_object_mut().unwrap().remove("@id");
                     }
-                    self.posts += 1;
-                    self.wire.push(Packet::Post(role, message.id().clone(), post));
+                    let packet = Packet::Post(role, message.id().clone(), post);
+                    self.sent.push(packet.clone());
+                    self.wire.push(packet);
                 }
             }
-            Op::Deliver(which, keep) => {
-                if let Some(packet) = self.pick(which, keep) {
+            Op::Deliver(which) => {
+                if let Some(packet) = self.pick(which) {
                     self.arrive(packet);
                 }
             }
-            Op::Drop(which) => drop(self.pick(which, false)),
+            Op::Again(which) => {
+                if let Some(which) = which.checked_rem(self.sent.len()) {
+                    self.arrive(self.sent[which].clone());
+                }
+            }
+            Op::Drop(which) => drop(self.pick(which)),
             Op::Act(role, choice) => self.act(role, choice),
         }
     }
 
-    fn pick(&mut self, which: usize, keep: bool) -> Option<Packet> {
+    fn pick(&mut self, which: usize) -> Option<Packet> {
         let which = which.checked_rem(self.wire.len())?;
-        if keep { Some(self.wire[which].clone()) } else { Some(self.wire.remove(which)) }
+        Some(self.wire.remove(which))
     }
 
     fn arrive(&mut self, packet: Packet) {
         match packet {
             Packet::Post(from, id, post) => {
+                self.arrived += 1;
                 let answer = self.take(from, &post).map_err(|refusal| Cause::of_refusal(&refusal));
                 self.wire.push(Packet::Answer(from, id, answer));
             }
@@ -197,7 +216,7 @@ impl World {
 
     fn act(&mut self, role: Role, choice: u8) {
         let Some(process) = self.side(role).process.clone() else { return };
-        let table = process.table().map(|table| table.offer.clone()).unwrap_or_else(|| offer(3));
+        let table = || process.table().map(|table| table.offer.clone()).unwrap_or_else(|| offer(3));
         let verify = || match process.state() {
             State::Agreed { part, table } => {
                 Some(Command::Verify(sign(part.agreement(), &consumer(), &annex(&table.offer))))
@@ -211,7 +230,7 @@ impl World {
             // The step that the machine waits for, so that long ways are walked often.
             _ => match process.waits_for() {
                 WaitsFor::Us(Decision::Request { .. } | Decision::Acceptance) => {
-                    Some(Command::Agree { part: part(&table), consent: Consent::ByHand })
+                    Some(Command::Agree { part: part(&table()), consent: Consent::ByHand })
                 }
                 WaitsFor::Us(Decision::Offer { .. }) => Some(Command::Accept { consent: Consent::ByHand }),
                 WaitsFor::Us(Decision::Agreement) => verify(),
@@ -237,6 +256,21 @@ impl World {
                 if self.manner.profile { (None, None) } else { (Some(Role::Provider), Some(Role::Consumer)) };
             assert_eq!(unsigned, expected, "each_side_knows_who_signed");
         }
+        // A side that is behind is still being told; who will not be told any more knows of the difference.
+        let under_way = self.sides.iter().any(|side| !side.outbox.is_empty());
+        assert!(self.same_agreement() || under_way || self.told() > 0, "a difference is known or on its way");
+    }
+
+    /// Whether both sides hold the same agreement, or neither one.
+    fn same_agreement(&self) -> bool {
+        let [ours, theirs] =
+            self.sides.each_ref().map(|side| side.finals.first().map(SignedAgreement::agreement));
+        ours == theirs
+    }
+
+    /// How often a side noted that the other has something else.
+    fn told(&self) -> usize {
+        self.sides.iter().map(|side| side.divergences).sum()
     }
 
     /// From here the network is good: everything waiting is delivered in order until nothing is left.
@@ -245,7 +279,7 @@ impl World {
         for _ in 0..1_000 {
             let waiting = [Role::Consumer, Role::Provider];
             let waiting = waiting.into_iter().find(|role| !self.side(*role).outbox.is_empty());
-            if let Some(packet) = self.pick(0, false) {
+            if let Some(packet) = self.pick(0) {
                 self.arrive(packet);
             } else if let Some(role) = waiting {
                 self.run(Op::Transmit(role, 0));
@@ -284,35 +318,53 @@ fn role() -> impl Strategy<Value = Role> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (role(), any::<usize>()).prop_map(|(role, which)| Op::Transmit(role, which)),
-        6 => (any::<usize>(), any::<bool>()).prop_map(|(which, keep)| Op::Deliver(which, keep)),
+        6 => (role(), any::<usize>()).prop_map(|(role, which)| Op::Transmit(role, which)),
+        6 => any::<usize>().prop_map(Op::Deliver),
+        12 => any::<usize>().prop_map(Op::Again),
         1 => any::<usize>().prop_map(Op::Drop),
-        5 => (role(), any::<u8>()).prop_map(|(role, choice)| Op::Act(role, choice)),
+        3 => (role(), any::<u8>()).prop_map(|(role, choice)| Op::Act(role, choice)),
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+/// The promise is about messages, not runs: as many as this arrive in one test.
+const MESSAGES: usize = 100_000;
+/// Runs of one batch; a run brings some seventy messages.
+const BATCH: u32 = 256;
+/// Batches until the messages must have arrived: three times what is needed.
+const MAX_BATCHES: usize = 18;
 
-    /// Whatever the network and the sides do, they never disagree silently.
-    #[test]
-    fn never_a_silent_difference(
-        ops in prop::collection::vec(op(), 1..160),
-        terms in 0u32..6,
-        (profile, ids, in_order) in any::<(bool, bool, bool)>(),
-    ) {
-        let mut world = World::new(Manner { profile, ids, in_order }, terms);
-        for op in ops {
-            world.run(op);
-            world.check();
+/// Whatever the network and the sides do, they never disagree silently.
+#[test]
+fn never_a_silent_difference() {
+    let arrived = Cell::new(0);
+    let runs = (prop::collection::vec(op(), 1..300), 0u32..6, any::<(bool, bool, bool)>());
+    let config = ProptestConfig { cases: BATCH, failure_persistence: None, ..ProptestConfig::default() };
+    for _ in 0..MAX_BATCHES {
+        if arrived.get() >= MESSAGES {
+            break;
         }
-        world.drain();
-        let told: usize = world.sides.iter().map(|side| side.divergences).sum();
-        let (ours, theirs) = (world.state(Role::Consumer), world.state(Role::Provider));
-        let same = ours == theirs || (theirs.is_none() && ours == Some(StateName::Terminated));
-        prop_assert!(same || told > 0, "{ours:?} and {theirs:?} after {} posts", world.posts);
-        if in_order && ids {
-            prop_assert!(same, "in order both sides meet: {ours:?} and {theirs:?}");
-        }
+        let tested = TestRunner::new(config.clone()).run(&runs, |(ops, terms, (profile, ids, in_order))| {
+            let mut world = World::new(Manner { profile, ids, in_order }, terms);
+            for op in ops {
+                world.run(op);
+                world.check();
+            }
+            world.drain();
+            let (ours, theirs) = (world.state(Role::Consumer), world.state(Role::Provider));
+            let same = ours == theirs || (theirs.is_none() && ours == Some(StateName::Terminated));
+            prop_assert!(
+                same || world.told() > 0,
+                "{ours:?} and {theirs:?} after {} messages",
+                world.arrived
+            );
+            prop_assert!(world.same_agreement() || world.told() > 0, "one side alone holds an agreement");
+            if in_order && ids {
+                prop_assert!(same, "in order both sides meet: {ours:?} and {theirs:?}");
+            }
+            arrived.set(arrived.get() + world.arrived);
+            Ok(())
+        });
+        tested.unwrap_or_else(|failed| panic!("{failed}"));
     }
+    assert!(arrived.get() >= MESSAGES, "only {} messages arrived", arrived.get());
 }

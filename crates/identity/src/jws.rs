@@ -3,7 +3,7 @@
 //! ```text
 //! protected header: { alg: "ES256", typ, kid: participant, x5t#S256: thumbprint, iat: seconds, annex?, x5c? }
 //! ```
-//! `x5c` is carried only by what the authority signs, so that a stranger can check it with the roots alone.
+//! `x5c` is carried only by what must be checkable with the roots alone: what the authority signs, and bearer tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -91,11 +91,13 @@ pub enum Typ {
     Receipt,
     /// A notice about an agreement.
     Notice,
+    /// The bearer token of one HTTP request.
+    Bearer,
 }
 
 impl Typ {
     /// Every type.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Statement,
         Self::Sequences,
         Self::Agreement,
@@ -103,6 +105,7 @@ impl Typ {
         Self::Grant,
         Self::Receipt,
         Self::Notice,
+        Self::Bearer,
     ];
 
     /// The header's `typ`.
@@ -115,11 +118,12 @@ impl Typ {
             Self::Grant => "fairlead-grant+jws",
             Self::Receipt => "fairlead-receipt+jws",
             Self::Notice => "fairlead-notice+jws",
+            Self::Bearer => "fairlead-bearer+jws",
         }
     }
 
-    const fn is_the_authoritys(self) -> bool {
-        matches!(self, Self::Statement | Self::Sequences)
+    const fn carries_chain(self) -> bool {
+        matches!(self, Self::Statement | Self::Sequences | Self::Bearer)
     }
 }
 
@@ -175,7 +179,7 @@ impl Signer {
             x5t: self.thumbprint.to_base64url(),
             iat: iat.0.div_euclid(1000),
             annex,
-            x5c: typ.is_the_authoritys().then(|| self.chain.iter().map(|der| STANDARD.encode(der)).collect()),
+            x5c: typ.carries_chain().then(|| self.chain.iter().map(|der| STANDARD.encode(der)).collect()),
         };
         let header =
             serde_jcs::to_vec(&header).map_err(IdentityError::crypto("writing a signature header"))?;
@@ -395,7 +399,7 @@ pub(crate) struct Parsed<'a> {
     thumbprint: Digest,
     iat: UnixMillis,
     annex: Option<Digest>,
-    /// The signer's chain, leaf first; only in what the authority signs.
+    /// The signer's chain, leaf first; only where the type carries it.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     payload: Vec<u8>,
     signed: &'a str,
@@ -418,8 +422,10 @@ impl<'a> Parsed<'a> {
         if serde_jcs::to_vec(&header).ok().as_ref() != Some(&header_bytes) {
             return Err(Refusal::new(&NOT_CANONICAL, "header"));
         }
-        if header.x5c.is_some() != expected.is_the_authoritys() {
-            return Err(malformed("`x5c` belongs to what the authority signs, and only there"));
+        if header.x5c.is_some() != expected.carries_chain() {
+            return Err(malformed(
+                "`x5c` belongs to what the authority signs and to bearer tokens, and only there",
+            ));
         }
         if !(0..=MAX_IAT_SECONDS).contains(&header.iat) {
             return Err(malformed("`iat` is out of range"));

@@ -4,6 +4,7 @@
 //! [`VerifiedParticipant`] only through [`verify_participant`]; what a participant may do is not known here.
 
 pub mod authority;
+pub mod bearer;
 pub mod certificate;
 pub mod digest;
 pub mod error;
@@ -45,6 +46,7 @@ pub use trust::{RevocationList, TrustBundle, TrustState};
 /// The refusal codes of every module of this crate, for the generated list.
 pub const CODES: &[&[&control_plane::Code]] = &[
     authority::CODES,
+    bearer::CODES,
     certificate::CODES,
     jws::CODES,
     membership::CODES,

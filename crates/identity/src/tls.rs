@@ -66,6 +66,11 @@ impl TlsIdentity {
         Arc::clone(&self.live.load().server)
     }
 
+    /// As [`Self::server_config`], but a peer may come without a certificate: it is to show a bearer token then.
+    pub fn token_server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.live.load().token_server)
+    }
+
     /// Settings for the authority's listener: as [`Self::server_config`], but a newcomer may come without a certificate,
     /// and the root is sent along, because a newcomer knows only its digest.
     pub fn enrolment_server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
@@ -208,6 +213,7 @@ struct Live {
     signer: Signer,
     trust: Arc<TrustState>,
     server: Arc<ServerConfig>,
+    token_server: Arc<ServerConfig>,
     generation: u64,
 }
 
@@ -221,16 +227,19 @@ impl Live {
     ) -> Result<Self, IdentityError> {
         let signer = Signer::new(Arc::clone(&key), chain.clone())?;
         let leaf = chain.first().map(CertificateDer::as_ref).unwrap_or_default();
-        let verifier =
-            PeerVerifier { trust: Arc::clone(&trust), expected: None, certificate_optional: false };
-        let server = Arc::new(server(chain.clone(), &key, verifier, clock)?);
+        let accepting = |certificate_optional| {
+            let verifier = PeerVerifier { trust: Arc::clone(&trust), expected: None, certificate_optional };
+            server(chain.clone(), &key, verifier, clock).map(Arc::new)
+        };
+        let (demanding, token_server) = (accepting(false)?, accepting(true)?);
         Ok(Self {
             certificate: ParticipantCertificate::read(leaf)?,
             key,
             chain,
             signer,
             trust,
-            server,
+            server: demanding,
+            token_server,
             generation,
         })
     }

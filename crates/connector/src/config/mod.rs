@@ -89,10 +89,20 @@ pub struct DspHttp {
 /// `dsp_http.identity`: how a caller shows who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DspIdentity {
-    /// Certificates of our data space on both sides, and the membership statement as bearer token.
-    MutualTls,
+    /// Members of our data space, over TLS; the proof asked for can differ by peer ([`Peer::http_identity`]).
+    Members(Proof),
     /// Everybody is this participant, without TLS: only on a loopback listener.
     Test(TestIdentity),
+}
+
+/// How a member proves over HTTP who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `mutual-tls`: its certificate on the connection, and the membership statement as credential.
+    MutualTls,
+    /// `bearer`: a token for each request, signed with its key and bound to its certificate on the connection, if one
+    /// is shown.
+    Bearer,
 }
 
 /// The one participant that every caller of a test listener is.
@@ -128,6 +138,8 @@ pub struct Peer {
     pub replicate: bool,
     /// Whether it must sign agreements made over HTTP. Default required; over gRPC always.
     pub signatures: Signing,
+    /// What it and we prove to each other over HTTP. Default `dsp_http.identity.mode`.
+    pub http_identity: Option<Proof>,
 }
 
 /// `[catalogue]`: publication and replication.
@@ -346,6 +358,25 @@ impl Config {
     /// The configured peer of this name.
     pub fn peer(&self, participant: &ParticipantId) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.participant == *participant)
+    }
+
+    /// What `peer` and we prove to each other over HTTP; `None` where members are not served over HTTP.
+    pub fn http_proof(&self, peer: &ParticipantId) -> Option<Proof> {
+        let default = self.http_default()?;
+        Some(self.peer(peer).and_then(|peer| peer.http_identity).unwrap_or(default))
+    }
+
+    /// Whether some member may show a bearer token, and so come without a client certificate.
+    pub fn takes_bearer_tokens(&self) -> bool {
+        let of_peers = self.peers.iter().filter_map(|peer| peer.http_identity);
+        self.http_default().into_iter().chain(of_peers).any(|proof| proof == Proof::Bearer)
+    }
+
+    fn http_default(&self) -> Option<Proof> {
+        match self.dsp_http.as_ref()?.identity {
+            DspIdentity::Members(proof) => Some(proof),
+            DspIdentity::Test(_) => None,
+        }
     }
 }
 

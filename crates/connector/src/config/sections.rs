@@ -20,7 +20,7 @@ use super::values;
 use super::{
     Acceptance, Address, AlteredTerms, Answers, Authority, Catalogue, Config, DspHttp, DspIdentity,
     HttpSource, Limits, Listeners, LogFormat, LogLevel, Logging, Negotiation, NegotiationRule, Pattern, Peer,
-    Retention, Sources, Steps, TestIdentity,
+    Proof, Retention, Sources, Steps, TestIdentity,
 };
 
 const PEERS_DEFAULT: SocketAddr =
@@ -101,11 +101,11 @@ fn dsp_http(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option
             section.refuse("base_url", &CONFLICT, "the test listener has no TLS");
             return None;
         }
-        DspIdentity::MutualTls if !secure => {
+        DspIdentity::Members(_) if !secure => {
             section.refuse("base_url", &MISSING, "an https address under which others reach the listener");
             return None;
         }
-        DspIdentity::Test(_) | DspIdentity::MutualTls => {}
+        DspIdentity::Test(_) | DspIdentity::Members(_) => {}
     }
     Some(DspHttp { listen, base_url, name_base: name_base?, identity, private_addresses: private_addresses? })
 }
@@ -113,12 +113,16 @@ fn dsp_http(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option
 fn dsp_identity(section: &Reader<'_>, us: Option<&ParticipantId>) -> Option<DspIdentity> {
     #[derive(Clone, Copy)]
     enum Mode {
-        MutualTls,
+        Members(Proof),
         Test,
     }
-    const MODES: &[(&str, Mode)] = &[("mutual-tls", Mode::MutualTls), ("test", Mode::Test)];
+    const MODES: &[(&str, Mode)] = &[
+        ("mutual-tls", Mode::Members(Proof::MutualTls)),
+        ("bearer", Mode::Members(Proof::Bearer)),
+        ("test", Mode::Test),
+    ];
     match section.required("mode", values::choice(MODES))? {
-        Mode::MutualTls => Some(DspIdentity::MutualTls),
+        Mode::Members(proof) => Some(DspIdentity::Members(proof)),
         Mode::Test => {
             let participant = section.required("participant", values::participant);
             let name = section.optional("name", |value| values::text(value).map(str::to_owned));
@@ -155,6 +159,8 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
     const SIGNATURES: &[(&str, Signing)] =
         &[("required", Signing::Required), ("if-offered", Signing::IfOffered)];
     let signatures = section.or("signatures", Signing::Required, values::choice(SIGNATURES))?;
+    const PROOFS: &[(&str, Proof)] = &[("mutual-tls", Proof::MutualTls), ("bearer", Proof::Bearer)];
+    let http_identity = section.or("http_identity", None, |value| values::choice(PROOFS)(value).map(Some));
     // Who cannot sign speaks the Dataspace Protocol over HTTP and nothing else.
     let ours = signatures == Signing::Required;
     let replicate = section.or("replicate", ours, values::boolean);
@@ -167,7 +173,13 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
         section.refuse("addresses", &BAD_VALUE, format!("has more than {MAX_ADDRESSES} entries"));
         return None;
     }
-    Some(Peer { participant: participant?, addresses, replicate: replicate?, signatures })
+    Some(Peer {
+        participant: participant?,
+        addresses,
+        replicate: replicate?,
+        signatures,
+        http_identity: http_identity?,
+    })
 }
 
 /// Values that may stand only once in a file, with the place that has them.

@@ -84,6 +84,7 @@ fn everything_can_be_set() {
         addresses = ["Macao.Example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]
         replicate = false
         signatures = "if-offered"
+        http_identity = "bearer"
         [dsp_http]
         listen = "[::]:8443"
         base_url = "https://dsp.hong-kong.example/connector"
@@ -124,8 +125,14 @@ fn everything_can_be_set() {
     let addresses: Vec<_> = peer.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["macao.example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]);
     assert_eq!((peer.replicate, peer.signatures), (false, Signing::IfOffered));
+    assert_eq!(config.http_proof(&peer.participant), Some(Proof::Bearer));
+    assert_eq!(
+        config.http_proof(&ParticipantId::parse("https://new.example/id").unwrap()),
+        Some(Proof::MutualTls)
+    );
+    assert!(config.takes_bearer_tokens());
     let dsp = config.dsp_http.as_ref().unwrap();
-    assert_eq!((&dsp.identity, dsp.private_addresses), (&DspIdentity::MutualTls, true));
+    assert_eq!((&dsp.identity, dsp.private_addresses), (&DspIdentity::Members(Proof::MutualTls), true));
     assert_eq!(config.negotiation.steps, Steps::Manual);
     assert_eq!(config.sources.roots["observations"], folder.path().join("observations"));
     assert!(config.sources.http[0].private_addresses);
@@ -234,7 +241,7 @@ fn one_problem_each() {
         ("[dsp_http]\nidentity = { mode = \"mutual-tls\" }", &["4 dsp_http.listen missing: "]),
         (
             "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"none\" }",
-            &["6 dsp_http.identity.mode bad-value: none of mutual-tls, test"],
+            &["6 dsp_http.identity.mode bad-value: none of mutual-tls, bearer, test"],
         ),
         (
             "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"mutual-tls\" }",
@@ -268,6 +275,14 @@ fn one_problem_each() {
         (
             "[[peers]]\nparticipant = \"https://a.example/id\"\naddresses = [\"a:1\"]\nsignatures = \"never\"",
             &["7 peers[0].signatures bad-value: none of required, if-offered"],
+        ),
+        (
+            "[[peers]]\nparticipant = \"https://a.example/id\"\naddresses = [\"a:1\"]\nhttp_identity = \"test\"",
+            &["7 peers[0].http_identity bad-value: none of mutual-tls, bearer"],
+        ),
+        (
+            "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"bearer\" }",
+            &["4 dsp_http.base_url missing: https"],
         ),
         ("[negotiation]\nsteps = \"never\"", &["5 negotiation.steps bad-value: none of automatic, manual"]),
         (
@@ -308,7 +323,7 @@ level = "loud"
             "13 peers[1].addresses[2] bad-value: cannot be 0",
             "13 peers[1].addresses[3] bad-value: `999.1.1.1` is no host name",
             "13 peers[1].addresses[4] bad-value: in brackets",
-            "14 peers[1].weight unknown-key: known here are addresses, participant, replicate",
+            "14 peers[1].weight unknown-key: known here are addresses, http_identity, participant",
             "15 peers[2].participant missing: ",
             "16 peers[2].addresses missing: at least one",
             "18 logging.level bad-value: loud",

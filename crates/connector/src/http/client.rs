@@ -48,7 +48,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Posts JSON to `peer`; with mutual TLS the other end must be exactly that participant.
+/// Posts JSON to `peer`; over TLS the other end must be exactly that participant.
 ///
 /// # Errors
 /// [`NOT_REACHED`], [`BAD_ANSWER`], [`ADDRESS_NOT_USABLE`], or why its certificate was refused.
@@ -73,12 +73,10 @@ pub async fn post(
             let request = request.body(Full::from(body)).map_err(Error::ours)?;
             exchange(stream, request, max_answer).await
         }
-        DspIdentity::MutualTls => {
-            let statement = format!("Bearer {}", node.statement.load().jws);
-            request = request.header(header::AUTHORIZATION, statement);
-            let request = request.body(Full::from(body)).map_err(Error::ours)?;
+        DspIdentity::Members(_) => {
             let mut config = (*node.identity.client_config(peer)?).clone();
             config.alpn_protocols = vec![super::server::ALPN_HTTP1.to_vec()];
+            let shown = super::proof::watch(&mut config);
             let handshake =
                 TlsConnector::from(std::sync::Arc::new(config)).connect(identity::tls::server_name(), stream);
             let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
@@ -88,6 +86,9 @@ pub async fn post(
                     Some(refusal) => refusal,
                     None => not_reached(error),
                 })?;
+            let credential = super::proof::credential(node, peer, shown.certificate())?;
+            request = request.header(header::AUTHORIZATION, format!("Bearer {credential}"));
+            let request = request.body(Full::from(body)).map_err(Error::ours)?;
             exchange(stream, request, max_answer).await
         }
     }
@@ -141,11 +142,11 @@ fn target(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
         return Err(refuse("user or fragment"));
     }
     let default = match (uri.scheme_str(), &settings.identity) {
-        (Some("https"), DspIdentity::MutualTls) => 443,
+        (Some("https"), DspIdentity::Members(_)) => 443,
         (Some("http"), DspIdentity::Test(_)) if super::is_local_name(authority.host()) => 80,
         (Some("http"), DspIdentity::Test(_)) => return Err(refuse("a test stays on this machine")),
         (_, DspIdentity::Test(_)) => return Err(refuse("a test speaks http")),
-        (_, DspIdentity::MutualTls) => return Err(refuse("only https")),
+        (_, DspIdentity::Members(_)) => return Err(refuse("only https")),
     };
     Ok(Target {
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
@@ -184,6 +185,6 @@ async fn connect(settings: &DspHttp, target: &Target) -> Result<TcpStream, Error
 fn may_call(settings: &DspHttp, address: IpAddr) -> bool {
     match settings.identity {
         DspIdentity::Test(_) => address.is_loopback(),
-        DspIdentity::MutualTls => settings.private_addresses || data_plane::is_public(address),
+        DspIdentity::Members(_) => settings.private_addresses || data_plane::is_public(address),
     }
 }

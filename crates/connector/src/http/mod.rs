@@ -7,7 +7,8 @@ pub mod catalogue;
 pub mod client;
 pub mod data;
 pub mod deliver;
-mod identity;
+pub mod identity;
+mod proof;
 mod route;
 pub mod server;
 
@@ -72,7 +73,7 @@ pub fn is_plain(node: &Node, peer: &ParticipantId) -> bool {
     let configured = config.peer(peer).is_some_and(|peer| peer.signatures == Signing::IfOffered);
     let in_test = match config.dsp_http.as_ref().map(|settings| &settings.identity) {
         Some(DspIdentity::Test(test)) => test.participant == *peer,
-        Some(DspIdentity::MutualTls) | None => false,
+        Some(DspIdentity::Members(_)) | None => false,
     };
     configured || in_test
 }
@@ -104,7 +105,7 @@ pub fn names(node: &Node, peer: &ParticipantId) -> Result<Names, Refusal> {
     let settings = config.dsp_http.as_ref().ok_or_else(|| Refusal::new(&NOT_SPOKEN, ""))?;
     let peer_name = match &settings.identity {
         DspIdentity::Test(test) if test.participant == *peer => test.name.clone(),
-        DspIdentity::Test(_) | DspIdentity::MutualTls => None,
+        DspIdentity::Test(_) | DspIdentity::Members(_) => None,
     };
     Ok(Names {
         us: node.us.clone(),
@@ -119,7 +120,7 @@ pub fn names(node: &Node, peer: &ParticipantId) -> Result<Names, Refusal> {
 fn signing(node: &Node, settings: &DspHttp, peer: &ParticipantId) -> Signing {
     match settings.identity {
         DspIdentity::Test(_) => Signing::IfOffered,
-        DspIdentity::MutualTls => {
+        DspIdentity::Members(_) => {
             node.config.load().peer(peer).map_or(Signing::Required, |configured| configured.signatures)
         }
     }

@@ -33,7 +33,7 @@ use tracing::Instrument as _;
 use super::route::{Route, TOKEN};
 use super::{catalogue, client, data, identity};
 use crate::caller::Caller;
-use crate::config::{DspHttp, DspIdentity};
+use crate::config::{DspHttp, DspIdentity, Proof};
 use crate::driver::{negotiations, transfers};
 use crate::error::Error;
 use crate::node::Node;
@@ -73,7 +73,8 @@ pub async fn start(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Erro
     let bound = socket.local_addr().map_err(Error::ours)?;
     let root = settings.base_url.clone().unwrap_or_else(|| format!("http://{bound}"));
     let mode = match settings.identity {
-        DspIdentity::MutualTls => "mutual-tls",
+        DspIdentity::Members(Proof::MutualTls) => "mutual-tls",
+        DspIdentity::Members(Proof::Bearer) => "bearer",
         DspIdentity::Test(_) => "test",
     };
     tracing::info!(base_url = %root, listen = %bound, identity = mode, "serving the Dataspace Protocol over HTTP");
@@ -84,12 +85,12 @@ pub async fn start(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Erro
             let places = config.limits.connections as usize;
             tasks.spawn(serve_plainly(node, socket, places));
         }
-        DspIdentity::MutualTls => {
+        DspIdentity::Members(_) => {
             let limits = config.limits;
             let limits = listener::AcceptLimits {
                 connections: limits.connections as usize,
                 handshake: limits.handshake,
-                // Each request brings its statement; the wait for a request's head is bounded.
+                // Each request brings its credential; the wait for a request's head is bounded.
                 exchange: None,
             };
             tasks.spawn(serve_members(node, socket, limits));
@@ -125,11 +126,14 @@ async fn serve_plainly(node: Arc<Node>, socket: TcpListener, places: usize) {
     }
 }
 
-/// Members of our data space, each with its certificate.
+/// Members of our data space, each with its certificate; without one only where tokens are taken.
 async fn serve_members(node: Arc<Node>, socket: TcpListener, limits: listener::AcceptLimits) {
     let for_config = node.clone();
     let config = move || {
-        let mut config = (*for_config.identity.server_config()).clone();
+        let identity = &for_config.identity;
+        let tokens = for_config.config.load().takes_bearer_tokens();
+        let config = if tokens { identity.token_server_config() } else { identity.server_config() };
+        let mut config = (*config).clone();
         config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
         Arc::new(config)
     };

@@ -1,6 +1,7 @@
 //! Tests with certificates made on the spot: one good world, and every departure from it by name.
 
 mod authority;
+mod bearer;
 mod chains;
 mod fixtures;
 mod handshakes;
