@@ -7,9 +7,10 @@
     reason = "helpers of tests"
 )]
 
+use federation_tests::command::exit;
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, bytes};
-use federation_tests::outsider::{Outsider, get, message, post};
+use federation_tests::outsider::{BOMB, Outsider, get, message, post, post_with};
 use federation_tests::space::Space;
 use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
@@ -46,6 +47,17 @@ fn offered(base: &str, name: &str) -> Value {
     offer
 }
 
+/// The catalogue as those get it who take gzip.
+fn packed_catalog(base: &str) -> Value {
+    let asked = message("CatalogRequestMessage", json!({}));
+    let packed = post_with(&format!("{base}/catalog/request"), "accept-encoding: br, gzip\r\n", &asked);
+    assert_eq!((packed.status, packed.is_gzip()), (200, true), "{:?}", packed.headers);
+    assert!(packed.headers.contains(&"vary: accept-encoding".to_owned()), "{:?}", packed.headers);
+    let declined = post_with(&format!("{base}/catalog/request"), "accept-encoding: gzip;q=0\r\n", &asked);
+    assert!(!declined.is_gzip(), "{:?}", declined.headers);
+    packed.json()
+}
+
 fn state(base: &str, what: &str, pid: &str) -> Value {
     let answer = get(&format!("{base}/{what}/{pid}"), "");
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -67,6 +79,11 @@ fn an_outsider_negotiates_and_pulls() {
     let asked = message("CatalogRequestMessage", json!({}));
     let catalog = post(&format!("{base}/catalog/request"), &asked).json();
     assert_eq!((&catalog["@type"], &catalog["dataset"][0]["@id"]), (&json!("Catalog"), &json!("weather")));
+    assert_eq!(
+        catalog["dataset"],
+        packed_catalog(&base)["dataset"],
+        "compression changes nothing that is said"
+    );
     let filtered = message("CatalogRequestMessage", json!({"filter": [{"x": 1}]}));
     let filtered = post(&format!("{base}/catalog/request"), &filtered);
     assert_eq!((filtered.status, &filtered.json()["@type"]), (400, &json!("CatalogError")));
@@ -119,6 +136,18 @@ fn an_outsider_negotiates_and_pulls() {
         json!({"consumerPid": "t1", "agreementId": agreement, "format": "HttpData-PULL",
                "callbackAddress": format!("{}/", outsider.url())}),
     );
+    let pushed = json!({"format": "HttpData-PUSH", "dataAddress": {"@type": "DataAddress",
+        "endpointType": "https://w3id.org/idsa/v4.1/HTTP", "endpoint": outsider.url()}});
+    for members in [json!({"format": "HttpData-PUSH"}), pushed] {
+        let mut push = request.clone();
+        push.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let refused = post(&format!("{base}/transfers/request"), &push);
+        let answer = refused.json();
+        assert_eq!(
+            (refused.status, &answer["@type"], &answer["code"]),
+            (400, &json!("TransferError"), &json!("dsp/push-not-served"))
+        );
+    }
     let requested = post(&format!("{base}/transfers/request"), &request);
     assert_eq!(requested.status, 201, "{requested:?}");
     let transfer = requested.json()["providerPid"].as_str().unwrap().to_owned();
@@ -306,7 +335,10 @@ fn the_catalogue_of_an_outsider_is_read() {
         |name: &str| vec![(json!(format!("{OUTSIDER}/{name}")), json!(format!("{OUTSIDER}/offer{name}")))];
     assert_eq!(named(&pages[0]), expected("D1"));
     assert_eq!(pages[1][0]["offers"], json!([]), "an offer that is not understood is not shown");
-    assert_eq!(named(&pages[2]), expected("D3"));
+    assert_eq!(named(&pages[2]), expected("D3"), "the page that came compressed");
+    let bomb = format!("{}{BOMB}", outsider.url());
+    let refused = connector.run(&["catalogue", "peer", OUTSIDER, "--peer-url", &bomb]);
+    refused.refused(exit::UNAVAILABLE, "dsp/bad-answer");
 
     let terms = pages[0][0]["offers"][0]["text"].as_str().unwrap();
     let terms = connector.write("terms.json", terms);

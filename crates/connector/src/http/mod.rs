@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod client;
 pub mod data;
 pub mod deliver;
+mod encoding;
 mod identity;
 mod route;
 pub mod server;
