@@ -14,6 +14,7 @@ use federation_tests::outsider::{BOMB, Outsider, get, message, post, post_with};
 use federation_tests::space::Space;
 use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
+use policy::time::UnixMillis;
 use serde_json::{Value, json};
 
 const OUTSIDER: &str = "https://outsider.example/id";
@@ -409,6 +410,40 @@ fn hostile_requests_are_refused_and_change_nothing() {
     assert_eq!(connector.list("negotiation"), Vec::<Value>::new());
 }
 
+/// What the records of the one negotiation since the `first` say, once it is over: names, instants and digests, which
+/// differ each time, by the place at which each was met first.
+fn told(connector: &Connector, first: usize, agreement: &str) -> Vec<Value> {
+    let records = until("the negotiation is recorded to its end", || {
+        let records = connector.ledger().split_off(first);
+        let ended = |record: &Value| {
+            record["kind"] == "negotiation-state" && record["subject"]["state"] == "FINALIZED"
+        };
+        records.iter().any(ended).then_some(records)
+    });
+    let mut met = Vec::new();
+    let mut place = |text: &str| {
+        let of_once = text == agreement || text.starts_with("urn:uuid:") || text.starts_with("sha-256:");
+        if !of_once && UnixMillis::parse_rfc3339(text).is_none() {
+            return json!(text);
+        }
+        let known = met.iter().position(|known| known == text);
+        json!(known.unwrap_or_else(|| {
+            met.push(text.to_owned());
+            met.len() - 1
+        }))
+    };
+    let ours = records.iter().filter(|record| record["kind"].as_str().unwrap().starts_with("negotiation-"));
+    let told: Vec<Value> = ours
+        .map(|record| {
+            let subject = record["subject"].as_object().unwrap().iter();
+            let subject = subject.map(|(name, value)| (name.clone(), place(value.as_str().unwrap())));
+            json!({"kind": record["kind"], "subject": subject.collect::<serde_json::Map<_, _>>()})
+        })
+        .collect();
+    assert!(told.len() > 3, "every state is recorded: {told:#?}");
+    told
+}
+
 /// Two of ours over HTTPS with their certificates: the same agreement, signed by both, on both sides.
 #[test]
 fn two_of_ours_agree_over_https() {
@@ -433,6 +468,7 @@ fn two_of_ours_agree_over_https() {
     let terms = consumer.write("terms.json", offer);
     let listening = provider.process().logged("serving the Dataspace Protocol over HTTP");
     let url = format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap());
+    let before = [provider.ledger().len(), consumer.ledger().len()];
     let participant = provider.participant.clone();
     let shown = consumer.run(&["catalogue", "peer", &participant, "--peer-url", &url]);
     assert_eq!(shown.done().lines()[0]["offers"][0]["text"], offer, "the catalogue says the same over HTTP");
@@ -458,6 +494,11 @@ fn two_of_ours_agree_over_https() {
         (shown.exit == 0).then(|| shown.object())
     });
     assert_eq!((&ours["hash"], &ours["document"]), (&theirs["hash"], &theirs["document"]));
+    let over_http = [told(provider, before[0], agreement), told(consumer, before[1], agreement)];
+    let before = [provider.ledger().len(), consumer.ledger().len()];
+    let other = consumer.negotiate(&dataset);
+    let over_grpc = [told(provider, before[0], &other), told(consumer, before[1], &other)];
+    assert_eq!(over_http, over_grpc, "the binding leaves no trace in the ledgers");
     let document: Value = serde_json::from_str(ours["document"].as_str().unwrap()).unwrap();
     assert_eq!(document["signatures"].as_array().unwrap().len(), 2);
     assert!(consumer.ledger().iter().all(|record| !record.to_string().contains("unsignedBy")));
