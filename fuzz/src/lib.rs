@@ -8,7 +8,10 @@ use catalogue::envelope::{Envelope, EnvelopeVerifier, Header, VerifiedSignature}
 use catalogue::offers::PolicyOffers;
 use catalogue::scope::{PublisherScope, SubjectBase};
 use control_plane::ids::ParticipantId;
+use control_plane::pids::Role;
 use control_plane::{Refusal, UnixMillis};
+use dsp::names::Names;
+use dsp::{Canonical, Speaking};
 use policy::{Facts, Lang, Policy, Profiles, Request, Stage};
 
 /// The publisher of every seed.
@@ -86,6 +89,72 @@ pub fn envelope(bytes: &[u8]) {
     let envelope = Envelope { header: String::new(), content: content.to_vec(), certificates: Vec::new() };
     if let Ok(checked) = catalogue::log::check(envelope, &Trusting(header), NOW) {
         assert_eq!(checked.header().publisher.as_str(), PUBLISHER);
+    }
+}
+
+/// Reads the bytes as every document of the Dataspace Protocol, in both roles, with peers that speak our profile and
+/// that do not; what is understood is written by the other side, keeps to the schemas and is understood alike. Gives how
+/// often something was understood.
+pub fn protocol(bytes: &[u8]) -> usize {
+    let Ok(value) = dsp::parse(bytes) else { return 0 };
+    assert!(value.is_object());
+    dsp::parse(value.to_string().as_bytes()).expect("what was read reads again");
+    let engine = Engine(Profiles::shipped());
+    let mut understood = 0;
+    for (role, profile) in [Role::Provider, Role::Consumer].into_iter().flat_map(|r| [(r, false), (r, true)])
+    {
+        let (ours, theirs) = (names("harbour", "reader", profile), names("reader", "harbour", profile));
+        let (heard, told) =
+            (Speaking { names: &ours, role }, Speaking { names: &theirs, role: role.other() });
+        for kind in dsp::transfer::Kind::ALL {
+            let Ok(message) = dsp::transfer::read(kind, &value, heard) else { continue };
+            let body = dsp::transfer::write(&message, told).body;
+            dsp::conform::check(&body).expect("what is written keeps to the schemas");
+            let again = dsp::transfer::read(kind, &body, heard).expect("what is written reads");
+            assert_eq!((again.id(), again.kind()), (message.id(), message.kind()));
+            understood += 1;
+        }
+        for kind in dsp::negotiation::Kind::ALL {
+            let Ok(message) = dsp::negotiation::read(kind, &value, heard, &engine) else { continue };
+            understood += 1;
+            // A peer without our profile may say more in a policy than it can be told.
+            let Ok(post) = dsp::negotiation::write(&message, told) else { continue };
+            dsp::conform::check(&post.body).expect("what is written keeps to the schemas");
+            let again = dsp::negotiation::read(kind, &post.body, heard, &engine);
+            assert_eq!(again.expect("what is written reads"), message);
+        }
+        let Ok((entries, _)) = dsp::catalogue::read_catalog(&value, heard, &engine) else { continue };
+        let endpoint = "https://harbour.example/dsp/2025-1".to_owned();
+        let service = dsp::catalogue::Service { id: endpoint.clone(), endpoint };
+        for entry in entries {
+            let Ok(dataset) = dsp::catalogue::write_dataset(&entry, &service, told) else { continue };
+            let again = dsp::catalogue::read_dataset(&dataset, heard, &engine);
+            assert_eq!(again.expect("what is written reads").dataset, entry.dataset);
+            understood += 1;
+        }
+    }
+    understood
+}
+
+/// What `us` and `peer` call things.
+fn names(us: &str, peer: &str, profile: bool) -> Names {
+    let id = |name: &str| ParticipantId::parse(&format!("https://{name}.example/id")).expect("a participant");
+    Names {
+        us: id(us),
+        peer: id(peer),
+        peer_name: None,
+        our_base: Some(format!("https://{us}.example/id/")),
+        profile,
+    }
+}
+
+/// The policy engine as the protocol asks it.
+struct Engine(Profiles);
+
+impl Canonical for Engine {
+    fn canonical(&self, policy: &str) -> Result<String, Refusal> {
+        let policy = Policy::from_json(policy, &self.0).map_err(|problems| problems.first())?;
+        Ok(policy.canonical_text().to_owned())
     }
 }
 

@@ -4,12 +4,20 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use crate::wait::until;
 
 /// The context of every message.
 const CONTEXT: &str = "https://w3id.org/dspace/2025/1/context.jsonld";
+
+/// Below this path every answer is small on the wire and [`BOMB_BYTES`] long when unpacked.
+pub const BOMB: &str = "/bomb";
+/// More than a connector of the tests takes as one message.
+const BOMB_BYTES: usize = 32 * 1024 * 1024;
 
 /// One answer.
 #[derive(Debug)]
@@ -23,11 +31,24 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// The body as JSON, unpacked if it is compressed.
     #[track_caller]
     pub fn json(&self) -> Value {
-        let text = String::from_utf8_lossy(&self.body);
+        let mut text = String::new();
+        let read = if self.is_gzip() {
+            GzDecoder::new(self.body.as_slice()).read_to_string(&mut text)
+        } else {
+            self.body.as_slice().read_to_string(&mut text)
+        };
+        read.expect("the body is text");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+impl Answer {
+    /// Whether the body is compressed.
+    pub fn is_gzip(&self) -> bool {
+        self.headers.iter().any(|line| line == "content-encoding: gzip")
     }
 }
 
@@ -85,7 +106,13 @@ pub fn message(kind: &str, members: Value) -> Value {
 /// Posts JSON.
 #[track_caller]
 pub fn post(url: &str, body: &Value) -> Answer {
-    send("POST", url, "content-type: application/json\r\n", &body.to_string())
+    post_with(url, "", body)
+}
+
+/// Posts JSON with further header lines, each with its end.
+#[track_caller]
+pub fn post_with(url: &str, headers: &str, body: &Value) -> Answer {
+    send("POST", url, &format!("content-type: application/json\r\n{headers}"), &body.to_string())
 }
 
 /// Gets with further header lines, each with its end.
@@ -139,13 +166,32 @@ fn acknowledge(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> st
     let pid = |member: &str| message.get(member).cloned().unwrap_or_else(|| json!("urn:uuid:outsider"));
     let answer = json!({"providerPid": pid("providerPid"), "consumerPid": pid("consumerPid")});
     let answer = if message["@type"] == "CatalogRequestMessage" { catalog(&path) } else { answer };
-    let (answer, link) = (answer.to_string(), link(&path, &headers));
+    let link = link(&path, &headers);
+    let taken = headers.iter().any(|line| line == "accept-encoding: gzip");
+    let packed = match path.as_str() {
+        _ if !taken => None,
+        path if path.starts_with(BOMB) => Some(gzip(&vec![b' '; BOMB_BYTES])?),
+        path if path.ends_with("page=3") => Some(gzip(answer.to_string().as_bytes())?),
+        _ => None,
+    };
+    let encoding = if packed.is_some() { "content-encoding: gzip\r\n" } else { "" };
+    let body = packed.unwrap_or_else(|| answer.to_string().into_bytes());
     heard.lock().expect("no listener panics").push((path, message));
-    let length = answer.len();
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{link}\r\n{answer}")
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{encoding}{link}\r\n"
+    )?;
+    stream.write_all(&body)
 }
 
-/// One dataset a page: two that can be understood, and one that cannot.
+fn gzip(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(content)?;
+    encoder.finish()
+}
+
+/// One dataset a page: two that can be understood, and one that cannot. The last page is compressed.
 fn catalog(path: &str) -> Value {
     let (name, operand) = match path.split_once("page=") {
         None => ("D1", "purpose"),

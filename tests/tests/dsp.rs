@@ -12,9 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use control_plane::UnixMillis;
 use control_plane::ids::ParticipantId;
+use federation_tests::command::exit;
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, bytes};
-use federation_tests::outsider::{Outsider, get, message, post};
+use federation_tests::outsider::{BOMB, Outsider, get, message, post, post_with};
 use federation_tests::space::Space;
 use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
@@ -53,6 +54,17 @@ fn offered(base: &str, name: &str) -> Value {
     offer
 }
 
+/// The catalogue as those get it who take gzip.
+fn packed_catalog(base: &str) -> Value {
+    let asked = message("CatalogRequestMessage", json!({}));
+    let packed = post_with(&format!("{base}/catalog/request"), "accept-encoding: br, gzip\r\n", &asked);
+    assert_eq!((packed.status, packed.is_gzip()), (200, true), "{:?}", packed.headers);
+    assert!(packed.headers.contains(&"vary: accept-encoding".to_owned()), "{:?}", packed.headers);
+    let declined = post_with(&format!("{base}/catalog/request"), "accept-encoding: gzip;q=0\r\n", &asked);
+    assert!(!declined.is_gzip(), "{:?}", declined.headers);
+    packed.json()
+}
+
 fn state(base: &str, what: &str, pid: &str) -> Value {
     let answer = get(&format!("{base}/{what}/{pid}"), "");
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -74,6 +86,11 @@ fn an_outsider_negotiates_and_pulls() {
     let asked = message("CatalogRequestMessage", json!({}));
     let catalog = post(&format!("{base}/catalog/request"), &asked).json();
     assert_eq!((&catalog["@type"], &catalog["dataset"][0]["@id"]), (&json!("Catalog"), &json!("weather")));
+    assert_eq!(
+        catalog["dataset"],
+        packed_catalog(&base)["dataset"],
+        "compression changes nothing that is said"
+    );
     let filtered = message("CatalogRequestMessage", json!({"filter": [{"x": 1}]}));
     let filtered = post(&format!("{base}/catalog/request"), &filtered);
     assert_eq!((filtered.status, &filtered.json()["@type"]), (400, &json!("CatalogError")));
@@ -126,6 +143,18 @@ fn an_outsider_negotiates_and_pulls() {
         json!({"consumerPid": "t1", "agreementId": agreement, "format": "HttpData-PULL",
                "callbackAddress": format!("{}/", outsider.url())}),
     );
+    let pushed = json!({"format": "HttpData-PUSH", "dataAddress": {"@type": "DataAddress",
+        "endpointType": "https://w3id.org/idsa/v4.1/HTTP", "endpoint": outsider.url()}});
+    for members in [json!({"format": "HttpData-PUSH"}), pushed] {
+        let mut push = request.clone();
+        push.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let refused = post(&format!("{base}/transfers/request"), &push);
+        let answer = refused.json();
+        assert_eq!(
+            (refused.status, &answer["@type"], &answer["code"]),
+            (400, &json!("TransferError"), &json!("dsp/push-not-served"))
+        );
+    }
     let requested = post(&format!("{base}/transfers/request"), &request);
     assert_eq!(requested.status, 201, "{requested:?}");
     let transfer = requested.json()["providerPid"].as_str().unwrap().to_owned();
@@ -313,7 +342,10 @@ fn the_catalogue_of_an_outsider_is_read() {
         |name: &str| vec![(json!(format!("{OUTSIDER}/{name}")), json!(format!("{OUTSIDER}/offer{name}")))];
     assert_eq!(named(&pages[0]), expected("D1"));
     assert_eq!(pages[1][0]["offers"], json!([]), "an offer that is not understood is not shown");
-    assert_eq!(named(&pages[2]), expected("D3"));
+    assert_eq!(named(&pages[2]), expected("D3"), "the page that came compressed");
+    let bomb = format!("{}{BOMB}", outsider.url());
+    let refused = connector.run(&["catalogue", "peer", OUTSIDER, "--peer-url", &bomb]);
+    refused.refused(exit::UNAVAILABLE, "dsp/bad-answer");
 
     let terms = pages[0][0]["offers"][0]["text"].as_str().unwrap();
     let terms = connector.write("terms.json", terms);
@@ -384,6 +416,41 @@ fn hostile_requests_are_refused_and_change_nothing() {
     assert_eq!(connector.list("negotiation"), Vec::<Value>::new());
 }
 
+/// What the records of the one negotiation since the `first` say, once it is over: names, instants and digests, which
+/// differ each time, by the place at which each was met first.
+fn told(connector: &Connector, first: usize, agreement: &str) -> Vec<Value> {
+    let records = until("the negotiation is recorded to its end", || {
+        let records = connector.ledger().split_off(first);
+        let ended = |record: &Value| {
+            record["kind"] == "negotiation-state" && record["subject"]["state"] == "FINALIZED"
+        };
+        records.iter().any(ended).then_some(records)
+    });
+    let mut met = Vec::new();
+    let mut place = |name: &str, text: &str| {
+        let of_once = text == agreement || text.starts_with("urn:uuid:") || text.starts_with("sha-256:");
+        // The offer is the same each time, and so is its digest.
+        if name == "offerHash" || !of_once && UnixMillis::parse_rfc3339(text).is_none() {
+            return json!(text);
+        }
+        let known = met.iter().position(|known| known == text);
+        json!(known.unwrap_or_else(|| {
+            met.push(text.to_owned());
+            met.len() - 1
+        }))
+    };
+    let ours = records.iter().filter(|record| record["kind"].as_str().unwrap().starts_with("negotiation-"));
+    let told: Vec<Value> = ours
+        .map(|record| {
+            let subject = record["subject"].as_object().unwrap().iter();
+            let subject = subject.map(|(name, value)| (name.clone(), place(name, value.as_str().unwrap())));
+            json!({"kind": record["kind"], "subject": subject.collect::<serde_json::Map<_, _>>()})
+        })
+        .collect();
+    assert!(told.len() > 3, "every state is recorded: {told:#?}");
+    told
+}
+
 /// Two of ours over HTTPS: the same agreement, signed by both, on both sides. Gives the provider's address, and the path
 /// of the negotiation, which is macao's.
 fn agreed_over_https(space: &mut Space, mode: &str) -> (String, String) {
@@ -407,6 +474,7 @@ fn agreed_over_https(space: &mut Space, mode: &str) -> (String, String) {
     let terms = consumer.write("terms.json", offer);
     let listening = provider.process().logged("serving the Dataspace Protocol over HTTP");
     let url = format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap());
+    let before = [provider.ledger().len(), consumer.ledger().len()];
     let participant = provider.participant.clone();
     let shown = consumer.run(&["catalogue", "peer", &participant, "--peer-url", &url]);
     assert_eq!(shown.done().lines()[0]["offers"][0]["text"], offer, "the catalogue says the same over HTTP");
@@ -432,6 +500,11 @@ fn agreed_over_https(space: &mut Space, mode: &str) -> (String, String) {
         (shown.exit == 0).then(|| shown.object())
     });
     assert_eq!((&ours["hash"], &ours["document"]), (&theirs["hash"], &theirs["document"]));
+    let over_http = [told(provider, before[0], agreement), told(consumer, before[1], agreement)];
+    let before = [provider.ledger().len(), consumer.ledger().len()];
+    let other = consumer.negotiate(&dataset);
+    let over_grpc = [told(provider, before[0], &other), told(consumer, before[1], &other)];
+    assert_eq!(over_http, over_grpc, "the binding leaves no trace in the ledgers");
     let document: Value = serde_json::from_str(ours["document"].as_str().unwrap()).unwrap();
     assert_eq!(document["signatures"].as_array().unwrap().len(), 2);
     assert!(consumer.ledger().iter().all(|record| !record.to_string().contains("unsignedBy")));

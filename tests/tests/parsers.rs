@@ -21,9 +21,11 @@ use catalogue::offers::PolicyOffers;
 use catalogue::scope::{PublisherScope, SubjectBase};
 use control_plane::ids::ParticipantId;
 use federation_tests::chance;
+use federation_tests::outsider::message;
 use policy::Profiles;
 use rand::Rng;
 use rand::rngs::StdRng;
+use serde_json::json;
 
 /// Changed seeds for each body: a few seconds in a build for development.
 const CHANGES: usize = 400;
@@ -65,6 +67,61 @@ fn self_descriptions() {
 fn envelopes() {
     let (header, content) = sealed(&fixture("catalogue", "harbour-tide.ttl"));
     changed("envelopes", &[[&header[..], b"\n\n", &content].concat(), header], bodies::envelope);
+}
+
+#[test]
+fn messages_of_the_dataspace_protocol() {
+    let purpose = json!([{"leftOperand": "purpose", "operator": "eq",
+        "rightOperand": "https://w3id.org/dpv#AcademicResearch"}]);
+    let permission = json!([{"action": "use", "constraint": purpose}]);
+    let offer = json!({"@id": "offer1", "@type": "Offer", "permission": permission});
+    let targeted = json!({"@id": "offer1", "@type": "Offer", "target": "tide", "permission": permission});
+    let agreement = json!({"@id": "agreement1", "@type": "Agreement", "target": "tide",
+        "assigner": "https://harbour.example/id", "assignee": "https://reader.example/id",
+        "timestamp": "2026-01-01T00:00:00.123456789Z", "permission": permission});
+    let address = json!({"@type": "DataAddress", "endpointType": dsp::transfer::HTTP_ENDPOINT,
+        "endpoint": "https://harbour.example/data", "endpointProperties":
+            [{"@type": "EndpointProperty", "name": "authorization", "value": "secret"}]});
+    let service = json!({"@id": "urn:s", "@type": "DataService", "endpointURL": "https://harbour.example"});
+    let dataset = json!({"@id": "tide", "@type": "Dataset", "hasPolicy": [offer], "dct:title": "Tides",
+        "distribution": [{"@type": "Distribution", "format": "HttpData-PULL", "accessService": service}]});
+    let callback = "https://reader.example/dsp/";
+    let seeds = [
+        message(
+            "ContractRequestMessage",
+            json!({"consumerPid": "c", "offer": targeted, "callbackAddress": callback}),
+        ),
+        message("ContractOfferMessage", json!({"providerPid": "p", "consumerPid": "c", "offer": targeted})),
+        message(
+            "ContractAgreementMessage",
+            json!({"providerPid": "p", "consumerPid": "c", "agreement": agreement}),
+        ),
+        message(
+            "ContractNegotiationTerminationMessage",
+            json!({"@id": "urn:m", "providerPid": "p", "consumerPid": "c", "code": "x", "reason": ["a", {"b": 1}]}),
+        ),
+        message(
+            "TransferRequestMessage",
+            json!({"consumerPid": "c", "agreementId": "agreement1",
+            "format": "HttpData-PULL", "callbackAddress": callback}),
+        ),
+        message(
+            "TransferStartMessage",
+            json!({"providerPid": "p", "consumerPid": "c", "dataAddress": address}),
+        ),
+        message(
+            "Catalog",
+            json!({"@id": "urn:c", "participantId": "https://harbour.example/id",
+            "dataset": [dataset], "service": [service]}),
+        ),
+    ];
+    let seeds = seeds.map(|seed| seed.to_string().into_bytes());
+    for seed in &seeds {
+        assert!(bodies::protocol(seed) > 0, "nobody understands {}", String::from_utf8_lossy(seed));
+    }
+    changed("messages", &seeds, |bytes| {
+        bodies::protocol(bytes);
+    });
 }
 
 fn changed(what: &str, seeds: &[Vec<u8>], body: fn(&[u8])) {

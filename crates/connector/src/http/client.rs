@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::ADDRESS_NOT_USABLE;
+use super::{ADDRESS_NOT_USABLE, encoding};
 use crate::config::{DspHttp, DspIdentity};
 use crate::error::Error;
 use crate::node::Node;
@@ -24,8 +24,8 @@ control_plane::refusal_codes! {
         "the peer's HTTP address cannot be reached", "無法連接對方的 HTTP 位址", "无法连接对方的 HTTP 地址",
         clause "foundations: dialling", next "nothing: the message is sent again; check the address if this lasts";
     BAD_ANSWER = "dsp/bad-answer", Unavailable,
-        "the peer's answer is too large or no JSON object", "對方的回應過大或不是 JSON 物件",
-        "对方的回应过大或不是 JSON 对象",
+        "the peer's answer is too large, wrongly compressed or no JSON object", "對方的回應過大、壓縮有誤或不是 JSON 物件",
+        "对方的回应过大、压缩有误或不是 JSON 对象",
         clause "DSP 2025-1, 1.3", next "nothing: the message is sent again; tell the peer's operator if this lasts";
 }
 
@@ -48,7 +48,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Posts JSON to `peer`; over TLS the other end must be exactly that participant.
+/// Posts JSON to `peer` and takes at most `max_answer` bytes, compressed or not; over TLS the other end must be exactly that
+/// participant.
 ///
 /// # Errors
 /// [`NOT_REACHED`], [`BAD_ANSWER`], [`ADDRESS_NOT_USABLE`], or why its certificate was refused.
@@ -65,7 +66,7 @@ pub async fn post(
         .header(header::HOST, target.authority.as_str())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
-        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::ACCEPT_ENCODING, encoding::GZIP)
         .header(header::USER_AGENT, "fairlead");
     let stream = connect(settings, &target).await?;
     match &settings.identity {
@@ -104,6 +105,7 @@ where
         let (parts, body) = sender.send_request(request).await.map_err(not_reached)?.into_parts();
         let body = Limited::new(body, max_answer).collect().await;
         let body = body.map_err(|error| Refusal::new(&BAD_ANSWER, error.to_string()))?.to_bytes();
+        let body = encoding::decoded(&parts.headers, body, max_answer)?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
     .await;

@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod client;
 pub mod data;
 pub mod deliver;
+mod encoding;
 pub mod identity;
 mod proof;
 mod route;

@@ -31,7 +31,7 @@ use tonic::transport::server::Connected as _;
 use tracing::Instrument as _;
 
 use super::route::{Route, TOKEN};
-use super::{catalogue, client, data, identity};
+use super::{catalogue, client, data, encoding, identity};
 use crate::caller::Caller;
 use crate::config::{DspHttp, DspIdentity, Proof};
 use crate::driver::{negotiations, transfers};
@@ -241,12 +241,13 @@ async fn routed(
         | Route::TransferMessage(..) => {}
     }
     let caller = identity::caller(node, settings, connection, request.headers()).await?;
+    let gzip = encoding::accepts_gzip(request.headers());
     match route {
         Route::Version | Route::Data(..) => Err(Refusal::new(&NO_SUCH_PATH, "").into()),
         Route::Catalog { token } => {
             let asked = body(node, request).await?;
             let page = catalogue::page(node, &caller, &asked, &token)?;
-            let mut response = json(StatusCode::OK, &page.catalog);
+            let mut response = shown(&page.catalog, gzip)?;
             if let Some(next) = page.next {
                 let token = utf8_percent_encode(&next, NON_ALPHANUMERIC);
                 let link = format!("<{}/catalog/request?{TOKEN}={token}>; rel=\"next\"", super::base(node)?);
@@ -254,7 +255,7 @@ async fn routed(
             }
             Ok(response)
         }
-        Route::Dataset(id) => Ok(json(StatusCode::OK, &catalogue::dataset(node, &caller, &id)?)),
+        Route::Dataset(id) => Ok(shown(&catalogue::dataset(node, &caller, &id)?, gzip)?),
         Route::Negotiation(pid) => {
             let found = negotiation_of(node, &caller, &pid).await?;
             Ok(json(StatusCode::OK, &negotiation_answer(&negotiations::Answer::of(&found))))
@@ -433,6 +434,19 @@ fn refused(area: Area, no: No) -> Response {
         status => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     };
     json(status, &dsp::error::write(area, &refusal, &no.told))
+}
+
+/// A document of the catalogue, compressed for those who take it so.
+fn shown(document: &Value, gzip: bool) -> Result<Response, Error> {
+    let mut response = json(StatusCode::OK, document);
+    let told = response.headers_mut();
+    told.insert(header::VARY, header::HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        told.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(encoding::GZIP));
+        let body = encoding::compressed(document.to_string().as_bytes()).map_err(Error::ours)?;
+        *response.body_mut() = Body::from(body);
+    }
+    Ok(response)
 }
 
 fn json(status: StatusCode, document: &Value) -> Response {
