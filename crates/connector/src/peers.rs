@@ -209,6 +209,9 @@ pub async fn suspend(
     }
     let now = node.now();
     let (id, reason) = (participant.clone(), reason.to_owned());
+    // Two changes at once must not leave the older list in memory.
+    static CHANGING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let changing = CHANGING.lock().await;
     let suspended_now = node
         .store
         .write(move |tx| {
@@ -220,11 +223,13 @@ pub async fn suspend(
         })
         .await?;
     node.suspended.store(Arc::new(suspended_now));
+    drop(changing);
     if suspended {
         let refusal = Refusal::new(&crate::node::PEER_SUSPENDED, participant.as_str());
         node.data.stop_peer(&participant, &refusal);
-        node.links.close_of(&participant).await;
+        // What is open first: a dial under way may take its time.
         node.connections.close_of(&participant);
+        node.links.close_of(&participant).await;
     }
     Ok(())
 }

@@ -53,7 +53,10 @@ impl Policies {
 
 /// What is known about a participant before any use: when, where it is registered, how far its protection was examined.
 pub fn facts_about(statement: Option<&Statement>, now: UnixMillis) -> Facts {
-    let Some(statement) = statement else { return Facts::at(now) };
+    // A statement that has ended tells nothing any more.
+    let Some(statement) = statement.filter(|statement| now < statement.expires) else {
+        return Facts::at(now);
+    };
     let membership = &statement.membership;
     let registered = |facts: Facts, operand, value| {
         facts.with(operand, Value::symbol(value), Source::Registered, statement.issued)

@@ -18,6 +18,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::driver::comparison::CODES,
         crate::driver::negotiations::CODES,
         crate::driver::notices::CODES,
+        crate::driver::records::CODES,
         crate::driver::transfers::CODES,
         crate::enforceable::CODES,
         crate::error::CODES,

@@ -430,7 +430,8 @@ async fn watch(node: &Arc<Node>) {
         let (now, trust) = (node.now(), node.identity.trust());
         for connection in node.connections.open() {
             let Some(peer) = connection.participant() else { continue };
-            if let Some(refusal) = outlived(&peer, &trust, now) {
+            // Also what was verified while newer lists arrived.
+            if let Some(refusal) = outlived(&peer, &trust, now).or_else(|| node.recheck(&peer).err()) {
                 close(node, &connection, &peer, &refusal);
             }
         }

@@ -48,6 +48,9 @@ pub const OUTBOX_KIND: &str = "envelope";
 /// Peers asked at once: one that does not answer must not hold up the others.
 const PULLS_AT_ONCE: usize = 4;
 
+/// A peer that takes longer is left until the next round; what it gave stays.
+const LONGEST_PULL: Duration = Duration::from_secs(300);
+
 /// The version of [`Delivery`] that is written.
 const DELIVERY_VERSION: u32 = 1;
 
@@ -253,7 +256,8 @@ async fn round(node: &Arc<Node>) {
     let peers = futures::stream::iter(replicas(&node.config.load()));
     peers
         .for_each_concurrent(PULLS_AT_ONCE, |peer| async move {
-            match pull(node, &peer).await {
+            let pulled = tokio::time::timeout(LONGEST_PULL, pull(node, &peer)).await;
+            match pulled.unwrap_or_else(|_| Err(Refusal::new(&PULL_REFUSED, "no end in time").into())) {
                 Ok(0) => tracing::debug!(%peer, "nothing new in the peer's catalogue"),
                 Ok(envelopes) => tracing::info!(%peer, envelopes, "catalogue pulled"),
                 Err(error) => tracing::info!(%peer, %error, "the peer's catalogue could not be pulled"),
@@ -298,7 +302,8 @@ async fn fetch(
             );
             break;
         }
-        if count == 0 || run.fork.is_some() {
+        // An answer that holds nothing new never will, whatever the peer says how far its log goes.
+        if run.admitted.is_empty() || run.fork.is_some() {
             break;
         }
         from_seq = from_seq.saturating_add(count);

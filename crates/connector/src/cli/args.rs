@@ -618,7 +618,7 @@ pub struct LedgerArgs {
     #[arg(long, default_value_t = 0)]
     pub from: u64,
     /// Records, 1 to 500
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: u32,
 }
 

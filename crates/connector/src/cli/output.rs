@@ -170,6 +170,18 @@ impl Output {
         }
     }
 
+    /// What a refusal code says in the language asked for; JSON, and what has no code, stay English.
+    fn in_language<'a>(&self, code: &str, text: &'a str) -> &'a str {
+        let known =
+            || crate::refusals::all().into_iter().find(|known| known.code == code && known.en == text);
+        match self.language {
+            _ if self.json => text,
+            Language::En => text,
+            Language::ZhHant => known().map_or(text, |known| known.zh_hant),
+            Language::ZhHans => known().map_or(text, |known| known.zh_hans),
+        }
+    }
+
     /// Whether to show progress: a person is watching.
     pub fn shows_progress(&self) -> bool {
         !self.json && io::stderr().is_terminal()
@@ -179,6 +191,7 @@ impl Output {
     pub fn fail(&self, failure: &Failure) -> ExitCode {
         let mut err = io::stderr().lock();
         let Failure { code, text, detail, next, exit } = failure;
+        let text = self.in_language(code, text);
         let written = if self.json {
             let object = serde_json::json!({ "code": code, "text": text, "detail": detail, "next": next, "exit": exit });
             writeln!(err, "{object}")

@@ -247,7 +247,7 @@ pub struct Limits {
     pub message_bytes: u32,
     /// Negotiations under way with one peer. Default 1,000.
     pub open_negotiations_per_peer: u32,
-    /// Pulls running at once, both directions together. Default 32: the disk is busy long before.
+    /// Pulls running at once in each direction. Default 32: the disk is busy long before.
     pub transfers_at_once: u32,
     /// Use sessions open at once. Default 64.
     pub use_sessions: u32,

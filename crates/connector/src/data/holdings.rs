@@ -243,6 +243,8 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
             Ok::<_, Error>((holding, removed))
         })
         .await?;
+    // What began between the first stop and the commit.
+    node.data.stop_agreement(agreement, &Refusal::new(&DESTROYED, agreement.as_str()));
     crash_point("keys-deleted");
     node.data.keys.rotate_if_owed(&node.store).await?;
     for record in &removed {
@@ -280,7 +282,13 @@ impl ProgressPort for Progress {
 
     fn save(&self, record: ObjectRecord) -> BoxFuture<'_, Result<(), BoxError>> {
         async move {
-            let saved = self.0.store.write(move |tx| save_object(tx, &record));
+            let saved = self.0.store.write(move |tx| {
+                // A pull that did not hear yet must not bring back a row of what was destroyed.
+                if get(tx, record.agreement())?.is_some_and(|holding| holding.is_destroyed()) {
+                    return Err(Refusal::new(&DESTROYED, record.agreement().as_str()).into());
+                }
+                save_object(tx, &record)
+            });
             saved.await.map_err(|error: Error| error.into())
         }
         .boxed()

@@ -42,8 +42,10 @@ pub struct Data {
     pub sealed: SealedStore,
     /// The key-encryption key.
     pub keys: Keys,
-    /// Places for pulls, both directions together.
+    /// Places for what is pulled from others.
     pub pulls: Arc<Semaphore>,
+    /// Places for what others pull here: apart, so that two connectors never wait for each other.
+    pub streams: Arc<Semaphore>,
     /// Places for use sessions.
     pub sessions: Arc<Semaphore>,
     running: Mutex<Running>,
@@ -101,6 +103,7 @@ impl Data {
             sealed,
             keys,
             pulls: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
+            streams: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             sessions: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
             running: Mutex::default(),
             workers: Mutex::default(),

@@ -24,6 +24,7 @@ use proto::data::data_service_server::DataService;
 use proto::data::pull_request::Step as Asked;
 use proto::data::pull_response::Step as Told;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{FlowOf, Registered, register};
@@ -151,7 +152,9 @@ impl DataService for DataPlane {
     ) -> Result<Response<Self::PullStream>, Status> {
         let peer = grpc::peer(&self.0, &request)?;
         let mut asked = request.into_inner();
-        let open = match asked.message().await?.and_then(|message| message.step) {
+        let first = tokio::time::timeout(OPENING_TIMEOUT, asked.message()).await;
+        let first = first.map_err(|_| refuse(Refusal::new(&OPEN_MISSING, "none in time")))??;
+        let open = match first.and_then(|message| message.step) {
             Some(Asked::Open(open)) => open,
             Some(Asked::Receipt(_)) | None => return Err(refuse(Refusal::new(&OPEN_MISSING, ""))),
         };
@@ -183,6 +186,9 @@ pub async fn started(
     Ok((process, held, publication))
 }
 
+/// The opening message is sent with the call.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One open pull of one object.
 struct Pull {
     node: Arc<Node>,
@@ -192,6 +198,7 @@ struct Pull {
     object: u32,
     sent_last: bool,
     _registered: Registered,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Pull {
@@ -209,6 +216,8 @@ impl Pull {
             agreement: process.agreement_id().clone(),
             peer: peer.id().clone(),
         };
+        // A pull beyond the limit waits; its consumer breaks off after a minute of silence and asks again.
+        let place = node.data.streams.clone().acquire_owned().await.map_err(Error::ours)?;
         // On the list first: what is revoked between here and the first decision stops it too.
         let (registered, stop) = register(node, of);
         let (process, held, publication) = started(node, peer.id(), &open.provider_pid).await?;
@@ -240,6 +249,7 @@ impl Pull {
             subject,
             object: open.object,
             sent_last: false,
+            _place: place,
             _registered: registered,
         })
     }

@@ -46,6 +46,8 @@ control_plane::refusal_codes! {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A source that is slower than this for one chunk is taken for gone, and asked again.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Requests of one pull that wait to be sent: the opening and the receipt.
 const REQUESTS: usize = 2;
 /// A manifest's text is at most a little under 4 MiB; a chunk is 1 MiB.
@@ -191,7 +193,8 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
         .max_decoding_message_size(MAX_MESSAGE_BYTES + CHUNK_ROOM)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let request = data::ManifestRequest { provider_pid: provider_pid.clone() };
-    let answer = client.get_manifest(request).await.map_err(|status| broken(node, &link, &status))?;
+    let answer =
+        in_time(client.get_manifest(request)).await.map_err(|status| broken(node, &link, &status))?;
     let manifest = Arc::new(Manifest::parse(&answer.into_inner().manifest)?);
     if manifest.dataset() != process.dataset() {
         return Err(Refusal::new(&OTHER_DATASET, manifest.dataset().as_str()).into());
@@ -206,6 +209,12 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
         })?;
     }
     Ok(())
+}
+
+/// An answer, or the next part of one; a provider that is silent for longer holds a place in vain.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answered = tokio::time::timeout(LONGEST_SILENCE, answer).await;
+    answered.unwrap_or_else(|_| Err(Status::unavailable("the provider is silent")))
 }
 
 /// What a message may have besides its payload.
@@ -271,7 +280,11 @@ impl One<'_> {
         crash_point("pull-object-durable");
         let receipt = data::PullReceipt { bytes: received.bytes, digest: received.digest.to_string() };
         self.send(&answers.asked, Ask::Receipt(receipt)).await?;
-        match answers.told.message().await.map_err(Interrupted::Told)?.and_then(|message| message.step) {
+        match in_time(answers.told.message())
+            .await
+            .map_err(Interrupted::Told)?
+            .and_then(|message| message.step)
+        {
             Some(Told::ReceiptAccepted(_)) => Ok(()),
             Some(Told::Chunk(_)) | None => {
                 Err(Interrupted::Told(Status::unavailable("the receipt was not answered")))
@@ -292,10 +305,10 @@ impl One<'_> {
             offset: ingress.offset(),
         };
         self.send(&asked, Ask::Open(open)).await?;
-        let answer = client.pull(ReceiverStream::new(requests)).await.map_err(Interrupted::Told)?;
+        let answer = in_time(client.pull(ReceiverStream::new(requests))).await.map_err(Interrupted::Told)?;
         let mut told = answer.into_inner();
         loop {
-            let message = told.message().await.map_err(Interrupted::Told)?;
+            let message = in_time(told.message()).await.map_err(Interrupted::Told)?;
             let Some(Told::Chunk(chunk)) = message.and_then(|message| message.step) else {
                 return Err(Interrupted::Told(Status::unavailable("the stream ended early")));
             };

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use control_plane::Refusal;
 use control_plane::cause::Cause;
 use control_plane::ids::AgreementId;
 use control_plane::pids::Role;
-use control_plane::status::{Act, HeldAgreement, StatusChange};
+use control_plane::status::{AGREEMENT_ENDED, Act, HeldAgreement, StatusChange};
+use control_plane::{Refusal, UnixMillis};
 
 use super::notices::{self, Notice, What};
 use super::transfers::AGREEMENT_NOT_FOUND;
@@ -64,7 +64,7 @@ pub async fn change(
                 fields: [].into(),
             };
             notices::push(&worker, tx, &peer, &notice)?;
-            let ended = store_change(&worker, tx, &next, &notice, role)?;
+            let ended = store_change(&worker, tx, &next, &notice, role, now)?;
             Ok::<_, Error>((next, ended))
         })
         .await?;
@@ -79,19 +79,25 @@ pub fn changed_by_peer(
     held: &HeldAgreement,
     peer_role: Role,
     notice: &Notice,
+    now: UnixMillis,
 ) -> Result<(HeldAgreement, Vec<transfers::Stored>), Error> {
-    let act = Act { cause: Cause::new(notice.what.code(), [notice.reason.as_str()]), at: notice.at };
+    // Our clock: the peer's word about the time must not reach our records, duties or messages.
+    let act = Act { cause: Cause::new(notice.what.code(), [notice.reason.as_str()]), at: now };
     let change = match notice.what {
         What::Suspended => StatusChange::Suspend(peer_role, act),
         What::Resumed => StatusChange::Resume(peer_role),
         What::Revoked => StatusChange::Revoke(peer_role, act),
         What::Deleted | What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
     };
-    let next = held.after(change)?;
+    let next = match held.after(change) {
+        // It crossed the end of the agreement, which stays: there is nothing to refuse.
+        Err(refusal) if refusal.code == &AGREEMENT_ENDED => held.clone(),
+        next => next?,
+    };
     if next == *held {
         return Ok((next, Vec::new()));
     }
-    let ended = store_change(node, tx, &next, notice, peer_role)?;
+    let ended = store_change(node, tx, &next, notice, peer_role, now)?;
     Ok((next, ended))
 }
 
@@ -109,12 +115,13 @@ fn store_change(
     next: &HeldAgreement,
     notice: &Notice,
     by: Role,
+    now: UnixMillis,
 ) -> Result<Vec<transfers::Stored>, Error> {
     records::put_agreement(tx, next)?;
     records::append_fields(
         tx,
         "agreement-status",
-        notice.at,
+        now,
         [
             ("agreement", notice.agreement.to_string()),
             ("status", next.status.name().to_owned()),
@@ -124,13 +131,13 @@ fn store_change(
     )?;
     // Duties that count from the end of the permission have a deadline from now on.
     if let Some(holding) = holdings::get(tx, next.signed.agreement().id())? {
-        duties::plan(node, tx, next, &holding, node.now())?;
+        duties::plan(node, tx, next, &holding, now)?;
     }
     let ended = match next.status.require_active() {
         Ok(()) => Vec::new(),
         // A suspended agreement may come back, but its transfers start anew: nothing of them is lost, what was
         // received stays sealed and the next pull resumes behind it.
-        Err(refusal) => transfers::end_all(tx, next, &Cause::of_refusal(&refusal), notice.at)?,
+        Err(refusal) => transfers::end_all(tx, next, &Cause::of_refusal(&refusal), now)?,
     };
     Ok(ended)
 }

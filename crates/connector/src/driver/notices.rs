@@ -9,8 +9,9 @@ use control_plane::pids::Role;
 use control_plane::status::{Act, StatusChange};
 use control_plane::{Refusal, UnixMillis};
 use identity::{Typ, VerifiedParticipant, jws};
+use proto::status::RemoteRefusal;
 use serde::{Deserialize, Serialize};
-use store::{Collection, Expect, OutboxItem, Seen, Tx};
+use store::{Collection, Expect, OutboxEntry, OutboxItem, Seen, Tx};
 
 use super::{agreements, records};
 use crate::error::Error;
@@ -37,6 +38,9 @@ const VERSION: u32 = 1;
 
 /// Further members of a notice: a digest, a time, a count; never more than a handful.
 const MAX_FIELDS: usize = 16;
+
+/// How far the sender's clock may be ahead of ours in what it says, as for signatures.
+const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// What a notice says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +148,19 @@ pub fn push(node: &Node, tx: &Tx<'_>, peer: &ParticipantId, notice: &Notice) -> 
     Ok(id)
 }
 
+/// A peer refused a notice of ours for good: that is recorded, and the notices behind it may go.
+pub async fn not_taken(node: &Arc<Node>, entry: OutboxEntry, told: &RemoteRefusal) -> Result<(), Error> {
+    let (now, code) = (node.now(), told.code.clone());
+    node.store
+        .write(move |tx| {
+            let fields = [("notice", entry.id.clone()), ("to", entry.destination.clone()), ("code", code)];
+            records::append_fields(tx, "notice-not-taken", now, fields)?;
+            tx.outbox_done(&entry.id)?;
+            Ok(())
+        })
+        .await
+}
+
 /// Takes a peer's notice; a second arrival changes nothing.
 pub async fn receive(
     node: &Arc<Node>,
@@ -157,6 +174,9 @@ pub async fn receive(
         return Err(Refusal::new(&NOT_A_PARTY, format!("signed by `{}`", verified.signer())).into());
     }
     let notice = Notice::read(verified.payload())?;
+    if notice.at.millis_since(now) > MAX_AHEAD_MS {
+        return Err(Refusal::new(&MALFORMED, format!("`at` lies ahead: {}", notice.at)).into());
+    }
     let hash = control_plane::digest::Digest::of(signed.as_bytes());
     let (worker, peer) = (node.clone(), peer.id().clone());
     let changed = node
@@ -173,18 +193,20 @@ pub async fn receive(
                 .into_iter()
                 .find(|role| *held.signed.agreement().party(*role) == peer);
             let role = records::found(role, &NOT_A_PARTY, peer.as_str())?;
-            tx.put(Collection::Notices, message_id.as_str(), signed.as_bytes(), Expect::Any)?;
+            // Under the peer's name: nobody's message replaces another's, nor ours.
+            tx.put(Collection::Notices, &format!("{peer} {message_id}"), signed.as_bytes(), Expect::Any)?;
             let mut fields = vec![
                 ("agreement", notice.agreement.to_string()),
                 ("from", peer.to_string()),
                 ("what", notice.what.code().to_owned()),
+                ("at", notice.at.to_string()),
                 ("noticeHash", hash.to_string()),
             ];
             if let Some(proof) = notice.fields.get("digest") {
                 fields.push(("digest", proof.clone()));
             }
             records::append_fields(tx, "notice-received", now, fields)?;
-            let changed = agreements::changed_by_peer(&worker, tx, &held, role, &notice)?;
+            let changed = agreements::changed_by_peer(&worker, tx, &held, role, &notice, now)?;
             tx.remember(peer.as_str(), message_id.as_str(), hash.as_str(), b"", now)?;
             Ok::<_, Error>(Some(changed))
         })

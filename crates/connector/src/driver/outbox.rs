@@ -191,7 +191,15 @@ async fn not_delivered(node: &Arc<Node>, entry: OutboxEntry, told: RemoteRefusal
         peer = %entry.destination, kind = %entry.kind, attempts,
         code = %told.code, text = %told.text, detail = %told.detail, final_no, "not delivered"
     );
-    if final_no && can_give_up(&entry) {
+    if matches!(told.fault, Fault::Input | Fault::State | Fault::NotFound)
+        && entry.kind == notices::OUTBOX_KIND
+    {
+        // Said again it would be refused again, and keep back what comes behind it.
+        return notices::not_taken(node, entry, &told).await;
+    }
+    // A finalized agreement stays told: whether its consumer knows must not depend on how long it was out of reach.
+    let keeps_trying = told.fault == Fault::Identity && is_finalized(&entry);
+    if final_no && !keeps_trying && can_give_up(&entry) {
         let code = if told.code.is_empty() { "peer/refused" } else { told.code.as_str() };
         let cause = Cause::new(code, [told.text.as_str(), told.detail.as_str()]);
         return undelivered(node, entry, Undelivered::Refused(cause)).await;

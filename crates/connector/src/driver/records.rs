@@ -13,6 +13,12 @@ use store::{Collection, Expect, Snapshot, Tx};
 use crate::error::Error;
 use crate::fresh;
 
+control_plane::refusal_codes! {
+    AGREEMENT_ID_REUSED = "agreement/id-reused", State,
+        "another agreement is held under this id", "此識別碼下已持有另一份協議", "此标识符下已持有另一份协议",
+        clause "DSP 2025-1: the id of an agreement is unique and new", next "conclude the agreement under a fresh id";
+}
+
 /// Tag of a process: the peer and the peer's name of it, so that a repeated opening finds it.
 const PEER_PID: &str = "peer-pid";
 /// Tag of a transfer: its agreement.
@@ -134,8 +140,10 @@ pub fn put_agreement(tx: &Tx<'_>, held: &HeldAgreement) -> Result<(), Error> {
 
 /// Stores a new agreement as active, unless it is known already: its status then stays.
 pub fn put_new_agreement(tx: &Tx<'_>, signed: SignedAgreement) -> Result<(), Error> {
-    if agreement(tx, signed.agreement().id())?.is_some() {
-        return Ok(());
+    if let Some(known) = agreement(tx, signed.agreement().id())? {
+        let id = signed.agreement().id().as_str();
+        let same = known.signed.agreement().hash() == signed.agreement().hash();
+        return if same { Ok(()) } else { Err(Refusal::new(&AGREEMENT_ID_REUSED, id).into()) };
     }
     put_agreement(tx, &HeldAgreement::active(signed))
 }

@@ -153,17 +153,26 @@ pub fn end_all(
     now: UnixMillis,
 ) -> Result<Vec<Stored>, Error> {
     let id = held.signed.agreement().id();
-    let rows = tx.find(Collection::Transfers, records::AGREEMENT, id.as_str(), None, store::MAX_PAGE)?;
-    let mut ended = Vec::new();
-    for row in rows {
-        let Some(process) = records::transfer(tx, &row.key)? else { continue };
-        if process.state_name().is_terminal() {
-            continue;
+    let (mut ended, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let rows = tx.find(
+            Collection::Transfers,
+            records::AGREEMENT,
+            id.as_str(),
+            after.as_deref(),
+            store::MAX_PAGE,
+        )?;
+        let Some(last) = rows.last() else { return Ok(ended) };
+        after = Some(last.key.clone());
+        for row in rows {
+            let Some(process) = records::transfer(tx, &row.key)? else { continue };
+            if process.state_name().is_terminal() {
+                continue;
+            }
+            let step = process.command(Command::Terminate(cause.clone()), fresh::message_id()?, held, now)?;
+            ended.push(apply(tx, step, now)?);
         }
-        let step = process.command(Command::Terminate(cause.clone()), fresh::message_id()?, held, now)?;
-        ended.push(apply(tx, step, now)?);
     }
-    Ok(ended)
 }
 
 /// The transfer under our own name of it.

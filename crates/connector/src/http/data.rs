@@ -139,7 +139,7 @@ pub async fn pull(
         .ok_or_else(|| Refusal::new(&data_plane::NO_SUCH_OBJECT, object.to_string()))?;
     let size = described.size();
     let range = Range::asked(headers, size)?;
-    let place = node.data.pulls.clone().try_acquire_owned();
+    let place = node.data.streams.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::new(&TOO_MANY_PULLS, ""))?;
     let agreement = held.signed.agreement();
     let subject = AccessSubject {
