@@ -679,6 +679,43 @@ fn a_restored_publisher_signs_no_second_history() {
     assert_eq!(counted(guangzhou, "catalogue-fork"), 0);
 }
 
+#[test]
+fn changes_that_cross_keep_nothing_back() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    std::fs::write(hong_kong.sources().join("x.csv"), bytes(100, 1)).unwrap();
+    let dataset = hong_kong.publish(&Dataset::research("weather"), &shared_file("x.csv"));
+    guangzhou.finds(&dataset);
+    let agreement = guangzhou.negotiate(&dataset);
+    guangzhou.pull(&agreement);
+    hong_kong.quiet();
+
+    // Neither knows of the other's change when it makes its own.
+    assert!(hong_kong.stop().success());
+    guangzhou.run(&["agreement", "suspend", &agreement]).done();
+    assert!(guangzhou.stop().success());
+    hong_kong.start();
+    hong_kong.run(&["agreement", "revoke", &agreement]).done();
+    guangzhou.start();
+    guangzhou.run(&["holdings", "delete", &agreement]).done();
+    guangzhou.quiet();
+    hong_kong.quiet();
+    for connector in [&*guangzhou, &*hong_kong] {
+        assert_eq!(connector.show("agreement", &agreement)["status"], "revoked", "{}", connector.name);
+    }
+    let proof = |record: &Value| record.to_string().contains("agreement/deleted");
+    assert!(hong_kong.ledger().iter().any(proof), "the proof of deletion has arrived");
+
+    // A refusal in the reader's language.
+    let data = guangzhou.data();
+    let refused = std::process::Command::new(federation_tests::process::program())
+        .args(["--data", data.to_str().unwrap(), "--language", "zh-Hant", "use", &agreement])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("協議") || told.contains("副本"), "{told}");
+}
+
 /// Waits until the connector's own row of this negotiation waits for a person here.
 fn waits_for_us(connector: &Connector, of_peer: &Value) -> Value {
     until(&format!("{} has to decide", connector.name), || {

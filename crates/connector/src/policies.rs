@@ -156,7 +156,7 @@ mod tests {
             certificates: Vec::new(),
             sequence: 1,
             issued: NOW,
-            expires: NOW,
+            expires: NOW.plus_millis(1),
         }
     }
 
@@ -200,5 +200,11 @@ mod tests {
         };
         assert!(decide(SecurityProfile::Trust).is_ok());
         assert_eq!(decide(SecurityProfile::Base).unwrap_err().code.code, "policy/constraint-unmet");
+        let ended = Statement { expires: NOW, ..statement(SecurityProfile::Trust) };
+        let facts = facts_about(Some(&ended), NOW);
+        assert!(
+            decide_negotiation(&offer, &consumer, "urn:d", &facts).is_err(),
+            "an ended statement tells nothing"
+        );
     }
 }
