@@ -295,7 +295,7 @@ struct Writer {
     /// Set for good by a commit that failed in an unknown way: after a failed sync the system may have dropped
     /// pages that we believe written, and only recovery at the next start tells.
     broken: Option<Arc<str>>,
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl Writer {
@@ -474,11 +474,23 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
     thread::Builder::new().name(name).spawn(body).map_err(io("start a thread of the store"))
 }
 
+/// The lock on a store's folder, held for as long as this lives.
+pub(crate) struct DirLock(File);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing alone does not free it while a child that was just forked has not yet closed its copy of the handle.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the folder's lock is freed only with the process");
+        }
+    }
+}
+
 /// Locks the folder itself: closing a second handle of the database file would drop SQLite's own locks on it.
-pub(crate) fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock_dir(dir: &Path) -> Result<DirLock, StoreError> {
     let handle = File::open(dir).map_err(io(format!("open {}", dir.display())))?;
     match handle.try_lock() {
-        Ok(()) => Ok(handle),
+        Ok(()) => Ok(DirLock(handle)),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
         Err(fs::TryLockError::Error(error)) => Err(io(format!("lock {}", dir.display()))(error)),
     }

@@ -23,6 +23,9 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use federation_tests::space::Space;
 
@@ -63,11 +66,11 @@ fn main() -> ExitCode {
         scope.spawn(move || triggers.answer());
         let agreements = &seeds.agreements;
         scope.spawn(move || player::play(connector, agreements, &stopped));
-        let settings = settings(&seeds, &address);
-        let file = connector.write("kit.properties", settings);
+        // Ends the triggers also where the kit cannot be started: the scope waits for both threads.
+        let _ending = triggers::Ending(address.clone());
+        let file = connector.write("kit.properties", settings(&seeds, &address));
         let printed = run(&arguments, &file);
         drop(stop);
-        triggers::end(&address);
         printed
     });
     let verdict = verdict::Verdict::of(&printed);
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
     if arguments.only.is_none() {
         verdict.write(&arguments.page, arguments.check)
     } else {
-        ExitCode::from(u8::from(!verdict.failed.is_empty()))
+        ExitCode::from(u8::from(!verdict.some_and_only_passed()))
     }
 }
 
@@ -112,13 +115,25 @@ fn settings(seeds: &seed::Seeds, triggers: &str) -> String {
     lines.join("\n")
 }
 
-/// Runs the kit to its end; gives the lines that it printed, and shows those that tell something.
+/// A run takes a minute or two.
+const LONGEST_RUN: Duration = Duration::from_secs(600);
+
+/// Runs the kit to its end, or ends it; gives the lines that it printed, and shows those that tell something.
 fn run(arguments: &Arguments, settings: &Path) -> Vec<String> {
     let classes = arguments.libraries.join("*");
     let mut command = Command::new("java");
     command.arg("-cp").arg(classes).arg(&arguments.runner).arg(settings).args(&arguments.only);
     let mut kit = command.stdout(Stdio::piped()).spawn().expect("java is installed");
     let output = BufReader::new(kit.stdout.take().expect("standard output is piped"));
+    let kit = Arc::new(Mutex::new(kit));
+    let (ended, over) = std::sync::mpsc::channel::<()>();
+    let watched = kit.clone();
+    let watch = std::thread::spawn(move || {
+        if over.recv_timeout(LONGEST_RUN) == Err(RecvTimeoutError::Timeout) {
+            println!("the kit did not end within {LONGEST_RUN:?}");
+            drop(watched.lock().expect("nobody panics with it").kill());
+        }
+    });
     let mut lines = Vec::new();
     for line in output.lines().map_while(Result::ok) {
         if line.contains("FAILED") || line.starts_with("kit:") {
@@ -126,6 +141,12 @@ fn run(arguments: &Arguments, settings: &Path) -> Vec<String> {
         }
         lines.push(line);
     }
-    kit.wait().expect("the kit ends");
+    drop(ended);
+    watch.join().expect("the watch ends");
+    let status = kit.lock().expect("nobody panics with it").wait().expect("the kit ends");
+    if !status.success() {
+        println!("the kit ended with {status}");
+        lines.clear();
+    }
     lines
 }

@@ -26,10 +26,16 @@ pub fn serve(connector: &Connector) -> Triggers<'_> {
     Triggers { address, listener, connector }
 }
 
-/// Ends the listener at this address.
-pub fn end(address: &str) {
-    let mut stream = TcpStream::connect(address).expect("the triggers listen");
-    write!(stream, "POST {END} HTTP/1.1\r\n\r\n").expect("the end is told");
+/// Ends the listener at this address when dropped.
+pub struct Ending(pub String);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // A listener that is gone already has ended.
+        drop(
+            TcpStream::connect(&self.0).and_then(|mut stream| write!(stream, "POST {END} HTTP/1.1\r\n\r\n")),
+        );
+    }
 }
 
 impl Triggers<'_> {

@@ -15,7 +15,7 @@ pub struct Verdict {
     /// Names with what they are about.
     passed: BTreeMap<String, String>,
     /// Names of failed tests.
-    pub failed: BTreeSet<String>,
+    failed: BTreeSet<String>,
     summary: String,
 }
 
@@ -37,6 +37,14 @@ impl Verdict {
             }
         }
         verdict
+    }
+
+    /// Whether at least one test passed, and nothing failed: what can be said of a part of the kit.
+    pub fn some_and_only_passed(&self) -> bool {
+        !self.passed.is_empty()
+            && self.failed.is_empty()
+            && self.summary.contains(" 0 failed, ")
+            && self.summary.ends_with(" 0 containers failed")
     }
 
     fn holds(&self) -> bool {

@@ -44,7 +44,7 @@ const FIRST_PAUSE_MS: i64 = 250;
 /// Deliveries of one message before it is given up: a day and more at the longest pause. FINALIZED, notices and
 /// catalogue envelopes are never given up.
 const MAX_ATTEMPTS: u32 = 2_000;
-/// A peer that refuses our identity this often will not change its mind by itself.
+/// A refusal of our identity at this attempt or a later one ends a process; before it may be lists that are not here yet.
 const MAX_IDENTITY_REFUSALS: u32 = 3;
 /// The longest sleep without a look at the outbox, should a signal be missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -197,8 +197,8 @@ async fn not_delivered(node: &Arc<Node>, entry: OutboxEntry, told: RemoteRefusal
         // Said again it would be refused again, and keep back what comes behind it.
         return notices::not_taken(node, entry, &told).await;
     }
-    // A finalized agreement stays told: whether its consumer knows must not depend on how long it was out of reach.
-    let keeps_trying = told.fault == Fault::Identity && is_finalized(&entry);
+    // That an agreement is finalized is told until it is heard: a suspension or old lists over there may pass.
+    let keeps_trying = matches!(told.fault, Fault::Identity | Fault::Policy) && is_finalized(&entry);
     if final_no && !keeps_trying && can_give_up(&entry) {
         let code = if told.code.is_empty() { "peer/refused" } else { told.code.as_str() };
         let cause = Cause::new(code, [told.text.as_str(), told.detail.as_str()]);
