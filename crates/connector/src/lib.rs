@@ -4,7 +4,10 @@
 //! they share, [`driver`] is the only code that moves a process, [`grpc`], [`http`] and [`admin`] are
 //! the ways in.
 
+pub mod access;
 pub mod admin;
+pub mod approval;
+pub mod audit;
 pub mod authority;
 pub mod caller;
 pub mod catalogue;

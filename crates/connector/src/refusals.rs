@@ -5,8 +5,11 @@ use control_plane::Code;
 /// Every code, sorted.
 pub fn all() -> Vec<&'static Code> {
     let ours: &[&[&Code]] = &[
+        crate::access::CODES,
         crate::admin::CODES,
         crate::admin::holdings::CODES,
+        crate::approval::CODES,
+        crate::audit::CODES,
         crate::authority::client::CODES,
         crate::clock::CODES,
         crate::config::CODES,

@@ -1,7 +1,6 @@
 //! Runs one participant: opens what it is made of, starts its services and tasks, drains and ends.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use control_plane::pids::Role;
 use control_plane::{Refusal, UnixMillis};
 use identity::{KnownSequences, RememberedCertificates, StoredIdentity};
 use policy::Profiles;
-use proto::admin::admin_service_server::AdminServiceServer;
 use proto::catalogue::replication_service_server::ReplicationServiceServer;
 use proto::data::data_service_server::DataServiceServer;
 use proto::dsp::catalog_service_server::CatalogServiceServer;
@@ -23,13 +21,11 @@ use proto::dsp::version_service_server::VersionServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
 use proto::notice::notice_service_server::NoticeServiceServer;
 use store::{Options, Store, StoreError};
-use tokio::net::UnixListener;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::admin::Administration;
 use crate::catalogue::{Catalogue, service as catalogue_service};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -45,7 +41,7 @@ use crate::telemetry::Logs;
 use crate::telemetry::metrics;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
-use crate::{ADMIN_SOCKET, catalogue, data, peers, restored, telemetry, trust, upkeep};
+use crate::{admin, catalogue, data, peers, restored, telemetry, trust, upkeep};
 
 control_plane::refusal_codes! {
     NOT_ENROLLED = "identity/not-enrolled", State,
@@ -87,7 +83,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     let peers = listen(config.listeners.peers).await?;
     let peers_address = peers.local_addr().map_err(Error::ours)?;
     serve_peers(&node, peers, &mut tasks);
-    serve_admin(&node, &mut tasks)?;
+    admin::sockets::serve(&node, &mut tasks)?;
     crate::http::server::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
@@ -157,7 +153,7 @@ impl Running {
         }
         let store = self.node.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await.map_err(Error::ours)??;
-        drop(std::fs::remove_file(self.node.config.load().data.join(ADMIN_SOCKET)));
+        admin::sockets::remove(&self.node);
         tracing::info!("stopped");
         Ok(())
     }
@@ -318,29 +314,6 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// Connections whose other end is gone are noticed after this time.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-
-fn serve_admin(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
-    let path = node.config.load().data.join(ADMIN_SOCKET);
-    // The store's lock says that no other process runs here: a socket that is there was left behind.
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(Error::ours)?;
-    }
-    let listener = UnixListener::bind(&path)
-        .map_err(|error| Refusal::new(&CANNOT_LISTEN, format!("{}: {error}", path.display())))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(Error::ours)?;
-    let service = AdminServiceServer::new(Administration(node.clone()))
-        .max_decoding_message_size(crate::cli::client::MAX_ADMIN_MESSAGE_BYTES)
-        .max_encoding_message_size(crate::cli::client::MAX_ADMIN_MESSAGE_BYTES);
-    let router = Server::builder().add_service(service);
-    let stop = node.stop.clone();
-    tasks.spawn(async move {
-        let incoming = UnixListenerStream::new(listener);
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
-            tracing::error!(%error, "the administration socket ended");
-        }
-    });
-    Ok(())
-}
 
 /// Why the node is not ready to serve, if it is not.
 pub fn not_ready_because(node: &Node) -> Vec<String> {

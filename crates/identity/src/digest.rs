@@ -23,6 +23,11 @@ impl Digest {
         Self(value)
     }
 
+    /// A digest that was computed piece by piece.
+    pub const fn from_output(output: [u8; 32]) -> Self {
+        Self(output)
+    }
+
     /// Parses `sha-256:<base64url>`, nothing else.
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_base64url(text.strip_prefix("sha-256:")?)

@@ -3,7 +3,8 @@
 //! ```text
 //! protected header: { alg: "ES256", typ, kid: participant, x5t#S256: thumbprint, iat: seconds, annex?, x5c? }
 //! ```
-//! `x5c` is carried only by what must be checkable with the roots alone: what the authority signs, and bearer tokens.
+//! `x5c` is carried only by what must be checkable with the roots alone: what the authority signs, bearer tokens and
+//! audit exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -93,11 +94,13 @@ pub enum Typ {
     Notice,
     /// The bearer token of one HTTP request.
     Bearer,
+    /// What is exported of a ledger for an auditor.
+    Audit,
 }
 
 impl Typ {
     /// Every type.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Statement,
         Self::Sequences,
         Self::Agreement,
@@ -106,6 +109,7 @@ impl Typ {
         Self::Receipt,
         Self::Notice,
         Self::Bearer,
+        Self::Audit,
     ];
 
     /// The header's `typ`.
@@ -119,11 +123,12 @@ impl Typ {
             Self::Receipt => "fairlead-receipt+jws",
             Self::Notice => "fairlead-notice+jws",
             Self::Bearer => "fairlead-bearer+jws",
+            Self::Audit => "fairlead-audit+jws",
         }
     }
 
     const fn carries_chain(self) -> bool {
-        matches!(self, Self::Statement | Self::Sequences | Self::Bearer)
+        matches!(self, Self::Statement | Self::Sequences | Self::Bearer | Self::Audit)
     }
 }
 
@@ -397,7 +402,7 @@ struct SignatureJson {
 pub(crate) struct Parsed<'a> {
     signer: ParticipantId,
     thumbprint: Digest,
-    iat: UnixMillis,
+    pub(crate) iat: UnixMillis,
     annex: Option<Digest>,
     /// The signer's chain, leaf first; only where the type carries it.
     pub(crate) chain: Vec<CertificateDer<'static>>,
@@ -424,7 +429,7 @@ impl<'a> Parsed<'a> {
         }
         if header.x5c.is_some() != expected.carries_chain() {
             return Err(malformed(
-                "`x5c` belongs to what the authority signs and to bearer tokens, and only there",
+                "`x5c` belongs to what the authority signs, to bearer tokens and to audit exports, and only there",
             ));
         }
         if !(0..=MAX_IAT_SECONDS).contains(&header.iat) {

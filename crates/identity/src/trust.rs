@@ -132,6 +132,26 @@ impl TrustBundle {
         self.roots.iter().any(|root| Digest::of(&root.der) == digest)
     }
 
+    /// Checks a signed object that carries its signer's chain, with these roots and nothing else: for whoever is handed
+    /// a file and reaches neither signer nor authority. Judged at the signature's own time; whether the certificate was
+    /// revoked is not known here.
+    pub fn verify_offline(&self, compact: &str, typ: Typ) -> Result<Verified, Refusal> {
+        let parsed = Parsed::read(compact, typ)?;
+        let at = parsed.iat;
+        let chain = parsed.chain.clone();
+        let (leaf, intermediates) = chain
+            .split_first()
+            .ok_or_else(|| Refusal::new(&NO_CERTIFICATE, "the signature carries no chain"))?;
+        if chain.len() > MAX_CHAIN_CERTIFICATES {
+            return Err(Refusal::new(&OTHER_AUTHORITY, format!("a chain of {} certificates", chain.len())));
+        }
+        let chains = WebPkiClientVerifier::builder_with_provider(self.store()?, tls::provider())
+            .build()
+            .map_err(|error| Refusal::new(&MALFORMED_TRUST_BUNDLE, error.to_string()))?;
+        chains.verify_client_cert(leaf, intermediates, unix_time(at)).map_err(|error| refusal_of(&error))?;
+        parsed.check(&ParticipantCertificate::read(leaf)?, at)
+    }
+
     pub(crate) fn store(&self) -> Result<Arc<RootCertStore>, Refusal> {
         let mut store = RootCertStore::empty();
         for root in self.roots() {

@@ -14,7 +14,7 @@ pub mod tree;
 pub use evidence::{Evidence, TreeHead};
 pub use hash::{Hash, Salt, leaf_hash};
 pub use proof::{Nodes, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
-pub use record::{Member, RECORD_MEMBERS, Record};
+pub use record::{MAX_RECORD_BYTES, Member, RECORD_MEMBERS, Record};
 pub use tree::{Appended, Tree};
 
 /// Why something is not accepted as part of a log.

@@ -69,6 +69,10 @@ collections! {
     TreeHeads = "tree-heads";
     /// The connector's own small state: last time seen, cursors, switches.
     Local = "local";
+    /// Acts that wait for a second person, and those decided.
+    Approvals = "approvals";
+    /// Requests of local people for access to others' data.
+    AccessRequests = "access-requests";
 }
 
 impl fmt::Display for Collection {

@@ -1,10 +1,13 @@
 //! Administration over the Unix socket: each call is one function of the part that it concerns.
 
 pub mod agreements;
+pub mod approvals;
+pub mod audit;
 pub mod datasets;
 pub mod holdings;
 pub mod negotiations;
 pub mod node;
+pub mod sockets;
 pub mod transfers;
 
 use std::pin::Pin;
@@ -18,6 +21,7 @@ use proto::status::{Audience, to_status};
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use crate::approval::{self, Act};
 use crate::cli::output::ORIGIN_PEER;
 use crate::error::Error;
 use crate::node::Node;
@@ -26,6 +30,9 @@ control_plane::refusal_codes! {
     BAD_ARGUMENT = "admin/bad-argument", Input,
         "an argument is missing or has a wrong value", "參數缺少或值不正確", "参数缺少或值不正确",
         clause "administration", next "see the command's --help";
+    NOT_THROUGH_HERE = "admin/not-on-this-socket", Policy,
+        "this socket serves using data and asking for access, and nothing else", "此通訊端只供使用資料及申請存取", "此套接字只供使用数据及申请访问",
+        clause "settings: administration.use_socket", next "ask an operator, who has the administration socket";
 }
 
 /// Rows of one page when none are asked for, and at most.
@@ -36,7 +43,54 @@ const MAX_PAGE: usize = 500;
 pub const MAX_WAIT_SECONDS: u32 = 3600;
 
 /// Serves administration.
-pub struct Administration(pub Arc<Node>);
+pub struct Administration {
+    /// The connector.
+    pub node: Arc<Node>,
+    /// Through which socket callers come.
+    pub door: Door,
+}
+
+/// What a socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Every call.
+    Everything,
+    /// Using what is held, finding what is offered, and asking for access.
+    Use,
+}
+
+impl Door {
+    fn require(self, call: &str) -> Result<(), Status> {
+        const OF_USERS: &[&str] = &[
+            "search_catalogue",
+            "show_catalogue_entry",
+            "list_holdings",
+            "show_holding",
+            "use",
+            "explain_use",
+            "request_access",
+            "list_access_requests",
+            "show_access_request",
+            "withdraw_access",
+        ];
+        match self {
+            Self::Everything => Ok(()),
+            Self::Use if OF_USERS.contains(&call) => Ok(()),
+            Self::Use => Err(refuse(Refusal::new(&NOT_THROUGH_HERE, format!("`{call}`")))),
+        }
+    }
+}
+
+impl Administration {
+    /// Before any call: the socket serves it, and a second person has approved it where the settings want one.
+    async fn admit<T: serde::Serialize>(&self, call: &str, request: &T, actor: &str) -> Result<(), Status> {
+        self.door.require(call)?;
+        match Act::of_call(call) {
+            Some(act) => approval::require(&self.node, act, request, actor).await.map_err(refuse),
+            None => Ok(()),
+        }
+    }
+}
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -82,20 +136,39 @@ fn actor<T>(request: &Request<T>) -> String {
     credentials.map_or_else(|| "uid unknown".to_owned(), |credentials| format!("uid {}", credentials.uid()))
 }
 
-/// Declares the calls that are one function each.
+/// Declares the calls that are one function each; those after `by actor` learn who calls.
 macro_rules! calls {
-    ($( $call:ident($request:ident) -> $answer:ident = $($function:ident)::+; )*) => {
+    (
+        { $( $call:ident($request:ident) -> $answer:ident = $($function:ident)::+; )* }
+        by actor { $( $acting:ident($asked:ident) -> $told:ident = $($carried_out:ident)::+; )* }
+    ) => {
         #[tonic::async_trait]
         impl AdminService for Administration {
             type WatchTransferStream = Answers<admin::Transfer>;
             type UseStream = Answers<admin::UseResponse>;
+            type ExportAuditStream = Answers<admin::ExportAuditResponse>;
 
             $(
                 async fn $call(
                     &self,
                     request: Request<admin::$request>,
                 ) -> Result<Response<admin::$answer>, Status> {
-                    $($function)::+(&self.0, request.into_inner()).await.map(Response::new).map_err(refuse)
+                    let actor = actor(&request);
+                    let request = request.into_inner();
+                    self.admit(stringify!($call), &request, &actor).await?;
+                    $($function)::+(&self.node, request).await.map(Response::new).map_err(refuse)
+                }
+            )*
+
+            $(
+                async fn $acting(
+                    &self,
+                    request: Request<admin::$asked>,
+                ) -> Result<Response<admin::$told>, Status> {
+                    let actor = actor(&request);
+                    let request = request.into_inner();
+                    self.admit(stringify!($acting), &request, &actor).await?;
+                    $($carried_out)::+(&self.node, request, actor).await.map(Response::new).map_err(refuse)
                 }
             )*
 
@@ -103,23 +176,34 @@ macro_rules! calls {
                 &self,
                 request: Request<admin::ShowTransferRequest>,
             ) -> Result<Response<Self::WatchTransferStream>, Status> {
-                let changes = transfers::watch(&self.0, request.into_inner()).await.map_err(refuse)?;
+                self.door.require("watch_transfer")?;
+                let changes = transfers::watch(&self.node, request.into_inner()).await.map_err(refuse)?;
                 Ok(Response::new(changes))
+            }
+
+            async fn export_audit(
+                &self,
+                request: Request<admin::ExportAuditRequest>,
+            ) -> Result<Response<Self::ExportAuditStream>, Status> {
+                self.door.require("export_audit")?;
+                let pieces = audit::export(&self.node, request.into_inner()).await.map_err(refuse)?;
+                Ok(Response::new(pieces))
             }
 
             async fn r#use(
                 &self,
                 request: Request<admin::UseRequest>,
             ) -> Result<Response<Self::UseStream>, Status> {
+                self.door.require("use")?;
                 let actor = actor(&request);
-                let session = holdings::open_use(&self.0, request.into_inner(), actor).await.map_err(refuse)?;
+                let session = holdings::open_use(&self.node, request.into_inner(), actor).await.map_err(refuse)?;
                 Ok(Response::new(session))
             }
         }
     };
 }
 
-calls! {
+calls! { {
     get_status(GetStatusRequest) -> Status = node::status;
     doctor_peer(DoctorPeerRequest) -> DoctorReport = node::doctor;
     publish_dataset(PublishDatasetRequest) -> PublishedDataset = datasets::publish;
@@ -156,4 +240,17 @@ calls! {
     list_ledger(ListLedgerRequest) -> LedgerPage = node::ledger;
     backup(BackupRequest) -> BackupReport = node::backup;
     reload(ReloadRequest) -> Status = node::reload;
-}
+    list_copies(ListCopiesRequest) -> CopyList = audit::list_copies;
+    list_approvals(PageRequest) -> ApprovalList = approvals::list;
+    show_approval(DecideApprovalRequest) -> Approval = approvals::show;
+    list_access_requests(PageRequest) -> AccessRequestList = approvals::list_access;
+    show_access_request(DecideAccessRequest) -> AccessRequest = approvals::show_access;
+} by actor {
+    approve(DecideApprovalRequest) -> Approval = approvals::approve;
+    reject_approval(DecideApprovalRequest) -> Approval = approvals::reject;
+    withdraw_approval(DecideApprovalRequest) -> Approval = approvals::withdraw;
+    request_access(RequestAccessRequest) -> AccessRequest = approvals::request_access;
+    approve_access(DecideAccessRequest) -> AccessRequest = approvals::approve_access;
+    reject_access(DecideAccessRequest) -> AccessRequest = approvals::reject_access;
+    withdraw_access(DecideAccessRequest) -> AccessRequest = approvals::withdraw_access;
+} }

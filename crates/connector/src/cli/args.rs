@@ -1,8 +1,12 @@
 //! The command line: every command with its help and an example.
 
+mod officers;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use officers::{AccessCommand, ApprovalCommand, AuditCommand, VerifyArgs};
 
 /// Fairlead: share research data, academic resources and computing without giving up control.
 #[derive(Debug, Parser)]
@@ -18,6 +22,9 @@ pub struct Cli {
     /// The connector's data directory, where its administration socket is
     #[arg(long, global = true, env = "FAIRLEAD_DATA", value_name = "DIR", default_value = "fairlead-data")]
     pub data: PathBuf,
+    /// The connector's socket, where it is not in the data directory
+    #[arg(long, global = true, env = "FAIRLEAD_SOCKET", value_name = "FILE")]
+    pub socket: Option<PathBuf>,
     /// Language of texts for people
     #[arg(long, global = true, env = "FAIRLEAD_LANGUAGE", value_enum, default_value_t = Language::En)]
     pub language: Language,
@@ -102,6 +109,21 @@ pub enum Command {
     /// What this connector holds of others' data
     #[command(subcommand, after_help = "Example: fairlead holdings show urn:uuid:…")]
     Holdings(HoldingsCommand),
+    /// Ask for access to others' data, and decide what people ask for
+    #[command(
+        subcommand,
+        after_help = "Example: fairlead access request https://hku.example/id/weather --purpose dpv:AcademicResearch"
+    )]
+    Access(AccessCommand),
+    /// Acts that wait for a second person
+    #[command(subcommand, after_help = "Example: fairlead approval approve AP-2026-00012")]
+    Approval(ApprovalCommand),
+    /// For auditors: signed exports of the ledger, their verification, and who holds which copies
+    #[command(
+        subcommand,
+        after_help = "Example: fairlead audit export --peer https://hku.example/id --period 2026-11 --output november.json"
+    )]
+    Audit(AuditCommand),
     /// Write, check, explain, compare and test policies; needs no running connector
     #[command(after_help = "Example: fairlead policy check offer.json")]
     Policy(super::policy::PolicyArgs),

@@ -15,15 +15,17 @@ pub type Admin = AdminServiceClient<Channel>;
 /// Largest message on the administration socket: a self-description and its texts fit many times.
 pub const MAX_ADMIN_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Connects to the connector whose data directory this is.
-pub async fn connect(data: &Path) -> Result<Admin, Failure> {
-    let socket = data.join(crate::ADMIN_SOCKET);
-    let unreachable = |error: String| Failure {
+/// Connects to the connector that listens on this socket.
+pub async fn connect(socket: &Path) -> Result<Admin, Failure> {
+    let socket = socket.to_owned();
+    let unreachable = |error: String| {
+        Failure {
         code: "admin/not-running".into(),
         text: "no connector answers on the administration socket".into(),
         detail: format!("{}: {error}", socket.display()),
-        next: "start it with `fairlead run --config FILE`, or name its data directory with --data".into(),
+        next: "start it with `fairlead run --config FILE`, or name its data directory with --data, or the socket with --socket".into(),
         exit: exit::UNAVAILABLE,
+    }
     };
     let path = socket.clone();
     let endpoint = Endpoint::from_static("http://admin.fairlead.invalid");

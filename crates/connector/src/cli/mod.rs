@@ -1,6 +1,8 @@
 //! The command line: parses, asks the running connector over its socket, prints.
 
+mod approvals;
 pub mod args;
+mod audit;
 pub mod client;
 mod datasets;
 mod doctor;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{AuthorityCommand, ConfigCommand};
+use args::{AuditCommand, AuthorityCommand, ConfigCommand};
 pub use args::{Cli, Command, DemoArgs, Language};
 pub use output::{Failure, Output};
 
@@ -38,6 +40,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli, output: Output) -> Result<(), Failure> {
     let data = cli.data;
+    let socket = cli.socket.unwrap_or_else(|| data.join(crate::ADMIN_SOCKET));
     match cli.command {
         Command::Run(file) => local::run(&file.config),
         Command::Config(ConfigCommand::Check { file }) => local::check_config(output, &file),
@@ -46,12 +49,13 @@ fn dispatch(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(output, command),
         Command::Restore { file } => local::restore(output, &file, &data),
         Command::Demo(args) => crate::demo::run(output, &args),
-        command => client_runtime()?.block_on(remote(output, &data, command)),
+        Command::Audit(AuditCommand::Verify(args)) => audit::verify(output, &data, &args),
+        command => client_runtime()?.block_on(remote(output, &socket, command)),
     }
 }
 
-async fn remote(output: Output, data: &std::path::Path, command: Command) -> Result<(), Failure> {
-    let mut admin = client::connect(data).await?;
+async fn remote(output: Output, socket: &std::path::Path, command: Command) -> Result<(), Failure> {
+    let mut admin = client::connect(socket).await?;
     match command {
         Command::Dataset(command) => datasets::run(output, &mut admin, command).await,
         Command::Catalogue(command) => datasets::catalogue(output, &mut admin, command).await,
@@ -61,6 +65,9 @@ async fn remote(output: Output, data: &std::path::Path, command: Command) -> Res
         Command::Transfer(command) => transfers::run(output, &mut admin, command).await,
         Command::Use(args) => holdings::use_data(output, &mut admin, args).await,
         Command::Holdings(command) => holdings::run(output, &mut admin, command).await,
+        Command::Access(command) => approvals::access(output, &mut admin, command).await,
+        Command::Approval(command) => approvals::run(output, &mut admin, command).await,
+        Command::Audit(command) => audit::run(output, &mut admin, command).await,
         Command::Peer(command) => doctor::peer(output, &mut admin, command).await,
         Command::Ledger(args) => doctor::ledger(output, &mut admin, args).await,
         Command::Doctor(command) => doctor::run(output, &mut admin, command).await,

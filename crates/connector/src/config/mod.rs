@@ -13,7 +13,7 @@ mod tree;
 mod values;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,10 @@ use std::time::Duration;
 use control_plane::agreement::Signing;
 use control_plane::ids::{DatasetId, ParticipantId};
 
+use crate::approval::Act;
+
 pub use problem::{CODES, ConfigProblem, ConfigProblems, Place};
-pub use values::{Address, Host, Pattern};
+pub use values::{Address, Group, Host, Pattern};
 
 use reader::Reader;
 use tree::Node;
@@ -40,6 +42,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where others reach us.
     pub listeners: Listeners,
+    /// Who besides the owner may do what on this host.
+    pub administration: Administration,
     /// The Dataspace Protocol over HTTP, if it is spoken.
     pub dsp_http: Option<DspHttp>,
     /// The data space's authority.
@@ -67,6 +71,22 @@ pub struct Listeners {
     pub peers: SocketAddr,
     /// Health and metrics, always a loopback address. Default `[::1]:7470`; port 0 lets the system choose.
     pub health: SocketAddr,
+}
+
+/// `[administration]`: who besides the owner of the data folder reaches this connector on its host. A socket serves its
+/// group as well where one is named (0660), else its owner alone (0600).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Administration {
+    /// The socket for everything. Default `<data>/admin.sock`.
+    pub socket: Option<PathBuf>,
+    /// Whose members may administer.
+    pub group: Option<Group>,
+    /// The socket for using data and asking for access, and nothing else. Default none.
+    pub use_socket: Option<PathBuf>,
+    /// Whose members may use data.
+    pub use_group: Option<Group>,
+    /// Acts that a second person must approve.
+    pub four_eyes: BTreeSet<Act>,
 }
 
 /// `[dsp_http]`: the Dataspace Protocol 2025-1 over HTTP. Absent means off.
@@ -349,6 +369,7 @@ impl Config {
             ("participant", self.participant == changed.participant),
             ("data", self.data == changed.data),
             ("listeners", self.listeners == changed.listeners),
+            ("administration", self.administration.sockets() == changed.administration.sockets()),
             ("dsp_http", self.dsp_http == changed.dsp_http),
             ("catalogue.subject_base", self.catalogue.subject_base == changed.catalogue.subject_base),
         ];
@@ -377,6 +398,13 @@ impl Config {
             DspIdentity::Members(proof) => Some(proof),
             DspIdentity::Test(_) => None,
         }
+    }
+}
+
+impl Administration {
+    /// What is bound at the start.
+    fn sockets(&self) -> impl PartialEq {
+        (self.socket.clone(), self.group.clone(), self.use_socket.clone(), self.use_group.clone())
     }
 }
 

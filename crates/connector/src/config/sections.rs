@@ -17,10 +17,12 @@ use super::problem::{BAD_VALUE, CONFLICT, MISSING};
 use super::reader::{Parsed, Reader, bad};
 use super::tree::{SettingPath, Value};
 use super::values;
+use crate::approval::Act;
+
 use super::{
-    Acceptance, Address, AlteredTerms, Answers, Authority, Catalogue, Config, DspHttp, DspIdentity,
-    HttpSource, Limits, Listeners, LogFormat, LogLevel, Logging, Negotiation, NegotiationRule, Pattern, Peer,
-    Proof, Retention, Sources, Steps, TestIdentity,
+    Acceptance, Address, Administration, AlteredTerms, Answers, Authority, Catalogue, Config, DspHttp,
+    DspIdentity, HttpSource, Limits, Listeners, LogFormat, LogLevel, Logging, Negotiation, NegotiationRule,
+    Pattern, Peer, Proof, Retention, Sources, Steps, TestIdentity,
 };
 
 const PEERS_DEFAULT: SocketAddr =
@@ -35,6 +37,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     let participant = top.required("participant", values::participant);
     let data = top.required("data", values::folder_to_be(base));
     let listeners = top.section("listeners", listeners);
+    let administration = top.section("administration", |section| administration(section, base));
     let authority = top.section("authority", |section| authority(section, base));
     let (participants, dialled) = (Taken::none(), Taken::none());
     if let Some(participant) = &participant {
@@ -56,6 +59,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
         participant: participant?,
         data: data?,
         listeners: listeners?,
+        administration: administration?,
         dsp_http: dsp_http?,
         authority: authority?,
         peers: peers?,
@@ -81,6 +85,30 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
         return None;
     }
     Some(Listeners { peers, health })
+}
+
+fn administration(section: &Reader<'_>, base: &Path) -> Option<Administration> {
+    let socket = section.optional("socket", values::path(base));
+    let group = section.optional("group", values::group);
+    let use_socket = section.optional("use_socket", values::path(base));
+    let use_group = section.optional("use_group", values::group);
+    let four_eyes = section.list("four_eyes", values::choice(Act::NAMES));
+    let (socket, use_socket, use_group) = (socket?, use_socket?, use_group?);
+    if use_group.is_some() && use_socket.is_none() {
+        section.refuse("use_socket", &MISSING, "a path outside the data folder, which only its owner enters");
+        return None;
+    }
+    let group = group?;
+    if group.is_some() && socket.is_none() {
+        section.refuse("socket", &MISSING, "a path outside the data folder, which only its owner enters");
+        return None;
+    }
+    if use_socket.is_some() && use_socket == socket {
+        section.refuse("use_socket", &CONFLICT, "is administration.socket, too");
+        return None;
+    }
+    let four_eyes = four_eyes?.into_iter().collect();
+    Some(Administration { socket, group, use_socket, use_group, four_eyes })
 }
 
 fn dsp_http(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option<DspHttp> {

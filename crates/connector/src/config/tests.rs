@@ -153,7 +153,7 @@ fn everything_can_be_set() {
 #[test]
 fn one_problem_each() {
     let cases: &[(&str, &[&str])] = &[
-        ("speed = 3", &["4 speed unknown-key: known here are authority"]),
+        ("speed = 3", &["4 speed unknown-key: known here are administration, authority"]),
         ("[logging]\nlevle = \"info\"", &["5 logging.levle unknown-key: did you mean `level`?"]),
         ("[authority2]\nx = 1", &["4 authority2 unknown-key: did you mean `authority`?"]),
         ("key_password = \"x\"", &["4 key_password unknown-key: secrets never stand in this file"]),
@@ -236,6 +236,23 @@ fn one_problem_each() {
             &[
                 "5 negotiation.rules[0].altered bad-value: none of accept-if-stricter, counter, manual, terminate",
             ],
+        ),
+        ("[administration]\ngroup = \"0\"", &["4 administration.socket missing: outside the data folder"]),
+        (
+            "[administration]\nuse_group = \"0\"",
+            &["4 administration.use_socket missing: outside the data folder"],
+        ),
+        (
+            "[administration]\nsocket = \"/run/x\"\nuse_socket = \"/run/x\"",
+            &["6 administration.use_socket conflict: administration.socket"],
+        ),
+        (
+            "[administration]\nfour_eyes = [\"reading\"]",
+            &["5 administration.four_eyes[0] bad-value: `reading` is none of dataset-publish"],
+        ),
+        (
+            "[administration]\nsocket = \"/run/x\"\ngroup = \"nobody-has-this-group\"",
+            &["6 administration.group bad-value: is no group of this host"],
         ),
         ("[dsp_http]\nlisten = \"[::1]:0\"", &["4 dsp_http.identity missing: "]),
         ("[dsp_http]\nidentity = { mode = \"mutual-tls\" }", &["4 dsp_http.listen missing: "]),

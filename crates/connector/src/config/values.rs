@@ -278,6 +278,29 @@ pub(super) fn path(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
     }
 }
 
+/// A group of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name, or its number as text.
+    pub name: String,
+    /// Its number.
+    pub gid: u32,
+}
+
+/// A group by its name or number, as this host knows it.
+pub(super) fn group(value: &Value) -> Parsed<Group> {
+    let name = text(value)?.to_owned();
+    let unknown = || bad(format!("`{}` is no group of this host", printable(&name)));
+    let gid = match name.parse() {
+        Ok(gid) => gid,
+        Err(_) => {
+            let found = nix::unistd::Group::from_name(&name).map_err(|error| bad(error.to_string()))?;
+            found.ok_or_else(unknown)?.gid.as_raw()
+        }
+    };
+    Ok(Group { name, gid })
+}
+
 /// A folder that may be made later: what exists of its path must be folders.
 pub(super) fn folder_to_be(base: &Path) -> impl Fn(&Value) -> Parsed<PathBuf> {
     let path = path(base);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use control_plane::ids::{AgreementId, ParticipantId};
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{AgreementKey, BoxError, Manifest, ObjectId, ObjectRecord, ProgressPort, SOURCE_CHANGED};
+use data_plane::{
+    AgreementKey, BoxError, Manifest, ObjectId, ObjectRecord, ObjectState, ProgressPort, SOURCE_CHANGED,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -117,6 +119,18 @@ pub fn objects(store: &Snapshot<'_>, agreement: &AgreementId) -> Result<Vec<Obje
 /// Every sealed object.
 pub fn all_objects(store: &Snapshot<'_>) -> Result<Vec<ObjectRecord>, Error> {
     object_rows(store, "")
+}
+
+/// Whether what is held under an agreement is `sealed`, `partial` or `destroyed`; `None` if nothing ever was.
+pub fn state(store: &Snapshot<'_>, agreement: &AgreementId) -> Result<Option<&'static str>, Error> {
+    let Some(holding) = get(store, agreement)? else { return Ok(None) };
+    if holding.is_destroyed() {
+        return Ok(Some("destroyed"));
+    }
+    let objects = objects(store, agreement)?;
+    let complete =
+        !objects.is_empty() && objects.iter().all(|object| object.state() == ObjectState::Complete);
+    Ok(Some(if complete { "sealed" } else { "partial" }))
 }
 
 fn object_rows(store: &Snapshot<'_>, prefix: &str) -> Result<Vec<ObjectRecord>, Error> {

@@ -227,3 +227,21 @@ proptest! {
         prop_assert!(crate::RevocationList::read(&bytes).is_err());
     }
 }
+
+#[test]
+fn a_stranger_with_the_roots_checks_an_export() {
+    let parties = Parties::new();
+    let compact = parties.hku.sign(Typ::Audit, PAYLOAD, NOW, None).unwrap();
+    let bundle = parties.world.trust.bundle();
+    let verified = bundle.verify_offline(&compact, Typ::Audit).unwrap();
+    assert_eq!((verified.signer(), verified.payload()), (&id(HKU), PAYLOAD));
+    assert_eq!(refusal(bundle.verify_offline(&compact, Typ::Bearer)), Some(&WRONG_TYP));
+    let elsewhere = World::new();
+    let foreign = refusal(elsewhere.trust.bundle().verify_offline(&compact, Typ::Audit)).unwrap();
+    assert!(foreign.code.starts_with("identity/"), "{}", foreign.code);
+    let mut parts: Vec<String> = compact.split('.').map(str::to_owned).collect();
+    parts[1] = digest::encode_base64url(
+        &String::from_utf8(PAYLOAD.to_vec()).unwrap().replace("tide", "wind").into_bytes(),
+    );
+    assert_eq!(refusal(bundle.verify_offline(&parts.join("."), Typ::Audit)), Some(&SIGNATURE_INVALID));
+}
