@@ -17,6 +17,7 @@ pub mod connector;
 pub mod data;
 pub mod outsider;
 pub mod process;
+pub mod reader;
 pub mod rpc;
 pub mod space;
 pub mod stranger;

@@ -33,6 +33,7 @@ pub mod telemetry;
 pub mod transport;
 pub mod trust;
 pub mod upkeep;
+pub mod use_endpoint;
 
 /// The administration socket's name in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -7,7 +7,6 @@ pub fn all() -> Vec<&'static Code> {
     let ours: &[&[&Code]] = &[
         crate::access::CODES,
         crate::admin::CODES,
-        crate::admin::holdings::CODES,
         crate::approval::CODES,
         crate::audit::CODES,
         crate::authority::client::CODES,
@@ -16,6 +15,8 @@ pub fn all() -> Vec<&'static Code> {
         crate::data::holdings::CODES,
         crate::data::provider::CODES,
         crate::data::pull::CODES,
+        crate::data::sessions::CODES,
+        crate::data::sessions::GRANTED_CODES,
         crate::data::uses::CODES,
         crate::doctor::CODES,
         crate::driver::comparison::CODES,
@@ -32,6 +33,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::http::client::CODES,
         crate::http::data::CODES,
         crate::http::identity::CODES,
+        crate::http::range::CODES,
         crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,
@@ -39,6 +41,8 @@ pub fn all() -> Vec<&'static Code> {
         crate::run::CODES,
         crate::transport::dialer::CODES,
         crate::trust::CODES,
+        crate::use_endpoint::ANSWER_CODES,
+        crate::use_endpoint::CHECK_CODES,
         proto::fields::CODES,
     ];
     let lists = ours

@@ -85,9 +85,11 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     serve_peers(&node, peers, &mut tasks);
     admin::sockets::serve(&node, &mut tasks)?;
     crate::http::server::start(&node, &mut tasks).await?;
+    let uses = crate::use_endpoint::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
     restored::close_counted(&node).await?;
+    data::sessions::end_orphans(&node).await?;
     tasks.spawn(outbox::run(node.clone()));
     tasks.spawn(upkeep::run(node.clone()));
     tasks.spawn(catalogue::replication::run(node.clone()));
@@ -95,7 +97,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(data::duties::run(node.clone()));
     data::pull::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));
-    tracing::info!(participant = %node.us, peers = %peers_address, health = %health, "ready");
+    tracing::info!(participant = %node.us, peers = %peers_address, health = %health, uses = ?uses, "ready");
     Ok(Running { node, peers: peers_address, health, tasks })
 }
 
@@ -247,6 +249,7 @@ async fn open_node(
         spent_tokens: identity::bearer::SpentTokens::default(),
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
+        use_endpoint: std::sync::OnceLock::new(),
         dsp_root: std::sync::OnceLock::new(),
         stop: CancellationToken::new(),
     }))

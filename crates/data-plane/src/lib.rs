@@ -32,7 +32,9 @@ pub use ports::{
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
 pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
-pub use use_session::{ObjectUse, SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
+pub use use_session::{
+    ObjectUse, SessionEnd, SessionObject, USE_EXPIRED, UseReceipt, UseRequest, UseSession,
+};
 
 use policy::refusal::Code;
 

@@ -46,6 +46,8 @@ pub struct UseRequest {
     pub purpose: Option<String>,
     /// Who receives the result, as declared.
     pub recipient: Option<String>,
+    /// The program that reads, as declared.
+    pub application: Option<String>,
 }
 
 /// How a session ended.
@@ -156,6 +158,11 @@ impl UseSession {
         &self.session
     }
 
+    /// What was asked for.
+    pub const fn request(&self) -> &UseRequest {
+        &self.request
+    }
+
     /// The instant at which the last decision ends by itself.
     pub const fn valid_until(&self) -> Option<UnixMillis> {
         self.valid_until
@@ -229,6 +236,20 @@ impl UseSession {
         Ok(data)
     }
 
+    /// Decides again without releasing anything; counts nothing. After a refusal the session is over.
+    pub async fn renew(&mut self) -> Result<(), Refusal> {
+        self.check()?;
+        let asked_at = self.clock.now();
+        let question = self.question();
+        let granted = tokio::select! {
+            biased;
+            reason = self.stop.stopped() => Err(reason),
+            grant = self.port.recheck(question) => grant,
+        };
+        let renewed = granted.and_then(|grant| self.accept(&grant, asked_at));
+        renewed.inspect_err(|reason| self.refused = Some(reason.clone()))
+    }
+
     /// Resolves with the reason when the session is stopped, or when its last decision ends by itself: for whoever
     /// waits for something else than the next bytes. The session is over then. May be dropped before it resolves.
     pub async fn over(&mut self) -> Refusal {
@@ -274,11 +295,7 @@ impl UseSession {
         let asked_at = self.clock.now();
         let age = asked_at.millis_since(self.decided_at);
         if self.window.saturating_add(bytes) > CHUNK_BYTES as u64 || !(0..WINDOW_MILLIS).contains(&age) {
-            let question = UseQuestion {
-                session: self.session.clone(),
-                request: self.request.clone(),
-                bytes_released: self.bytes_released,
-            };
+            let question = self.question();
             let grant = tokio::select! {
                 biased;
                 reason = self.stop.stopped() => return Err(reason),
@@ -288,6 +305,14 @@ impl UseSession {
         }
         self.stop.check()?;
         self.check_time()
+    }
+
+    fn question(&self) -> UseQuestion {
+        UseQuestion {
+            session: self.session.clone(),
+            request: self.request.clone(),
+            bytes_released: self.bytes_released,
+        }
     }
 
     fn accept(&mut self, grant: &UseGrant, decided_at: UnixMillis) -> Result<(), Refusal> {

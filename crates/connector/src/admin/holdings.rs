@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use control_plane::Refusal;
 use control_plane::ids::{AgreementId, DatasetId};
-use data_plane::{
-    DataError, ObjectRecord, ObjectState, SessionEnd, SessionId, UseReceipt, UseRequest, UseSession,
-};
+use data_plane::{DataError, ObjectRecord, ObjectState, SessionEnd, UseReceipt, UseRequest, UseSession};
 use policy::vocab::{FL, ODRL, PREFIXES};
 use proto::admin;
 use proto::admin::use_response::Step;
@@ -17,23 +14,13 @@ use tonic::Status;
 
 use super::agreements::{clauses, language};
 use super::{Answers, bad_argument, instant, next_page, page, refuse};
-use crate::data::holdings::{self, DESTROYED, Holding, INCOMPLETE, NO_HOLDING};
+use crate::data::holdings::{self, Holding, NO_HOLDING};
 use crate::data::provider::data_error;
-use crate::data::uses::{self, SessionPort};
-use crate::data::{FlowOf, keys, register};
+use crate::data::sessions::{self, Granted, Wanted};
+use crate::data::uses;
 use crate::driver::records;
 use crate::error::Error;
-use crate::fresh;
 use crate::node::Node;
-
-control_plane::refusal_codes! {
-    TOO_MANY_SESSIONS = "limit/use-sessions", Limit,
-        "too many use sessions are open", "開啟的使用會話過多", "打开的使用会话过多",
-        clause "limits.use_sessions", next "close one, or raise limits.use_sessions";
-    NO_SUCH_OBJECT = "use/no-such-object", NotFound,
-        "the holding has no object of this name", "所持資料中沒有此名稱的物件", "所持数据中没有此名称的对象",
-        clause "holdings", next "`fairlead holdings show AGREEMENT` lists the objects";
-}
 
 /// Bytes of one message to the reader: a decision window.
 const READ_BYTES: usize = 1024 * 1024;
@@ -71,11 +58,12 @@ pub async fn delete(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Res
 async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&holding.agreement)?;
     let key = id.clone();
-    let (held, objects, spent, duties) = node
+    let (held, state, objects, spent, duties) = node
         .store
         .read(move |store| {
             Ok::<_, Error>((
                 records::agreement(store, &key)?,
+                holdings::state(store, &key)?,
                 holdings::objects(store, &key)?,
                 store.counter(&holdings::uses_counter(&key))?,
                 store.duties_of(key.as_str(), None, store::MAX_PAGE)?,
@@ -85,24 +73,15 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
     let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, id.as_str())?;
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let now = node.now();
-    let complete =
-        objects.iter().all(|object| object.state() == ObjectState::Complete) && !objects.is_empty();
-    let state = if holding.is_destroyed() {
-        "destroyed"
-    } else if complete {
-        "sealed"
-    } else {
-        "partial"
-    };
     let left = uses::uses_left(&policy, spent, now);
     Ok(admin::Holding {
         agreement: holding.agreement.clone(),
         dataset: holding.dataset.clone(),
         assigner: holding.assigner.clone(),
-        state: state.to_owned(),
+        state: state.unwrap_or_default().to_owned(),
         objects: objects.iter().map(object_row).collect(),
         uses: spent,
-        uses_left: left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)),
+        uses_left: counted(left),
         first_use: holding.first_use.clone().unwrap_or_default(),
         changes_at: instant(changes_at(node, &held, &policy, now)),
         duties: duties.into_iter().map(duty_row).collect(),
@@ -175,31 +154,17 @@ pub async fn open_use(
     request: admin::UseRequest,
     actor: String,
 ) -> Result<Answers<admin::UseResponse>, Error> {
-    let place = node.data.sessions.clone().try_acquire_owned();
-    let place = place.map_err(|_| Refusal::new(&TOO_MANY_SESSIONS, ""))?;
     let asked = use_request(node, &request, actor).await?;
-    let id = asked.agreement.clone();
-    let record = chosen(node, &id, &request.object).await?;
-    let key = {
-        let kek = node.data.keys.current().await;
-        let (wrapper, key) = ((*kek).clone(), id.clone());
-        node.store.read(move |store| keys::agreement_key(store, &wrapper, &key)).await?
-    };
-    let key = records::found(key, &DESTROYED, id.as_str())?;
-    let of = FlowOf { transfer: None, agreement: id, peer: holder(node, &record).await? };
-    let (registered, stop) = register(node, of);
-    let session = SessionId::parse(&fresh::urn())?;
-    let clock: Arc<dyn data_plane::Clock> = node.clock.clone();
-    let port = Arc::new(SessionPort::new(node.clone()));
-    let mut session = UseSession::open(port, clock, session, asked, stop).await?;
-    let object = match session.object(&node.data.sealed, &record, &key).await {
-        Ok(object) => object,
+    let mut granted = sessions::grant(node, asked, Wanted::One(&request.object)).await?;
+    let (object, record) = match granted.only_object(node).await {
+        Ok(opened) => opened,
         // The use is spent; its receipt says that nothing was released.
         Err(error) => {
-            session.close().await?;
-            return Err(data_error(error));
+            granted.session.close().await?;
+            return Err(error);
         }
     };
+    let Granted { session, uses_left, registered, place, .. } = granted;
     let end = match request.length {
         0 => record.size(),
         length => request.offset.saturating_add(length).min(record.size()),
@@ -210,12 +175,13 @@ pub async fn open_use(
         bytes: end.saturating_sub(request.offset),
         object: record.name().to_owned(),
         rule: String::new(),
-        uses_left: uses_left_after(node, &record).await?,
+        uses_left: counted(uses_left),
     };
     let (to_reader, answers) = mpsc::channel(READ_AHEAD);
+    let node = node.clone();
     tokio::spawn(async move {
         let held = (registered, place);
-        let reading = Reading { session, to_reader };
+        let reading = Reading { node, session, to_reader };
         let last = reading.run(grant, &object, request.offset, end).await;
         // Whoever waits for a session does not wait for this reader to take its last word.
         drop(held);
@@ -226,11 +192,17 @@ pub async fn open_use(
     Ok(Box::pin(ReceiverStream::new(answers)))
 }
 
+/// A number of uses as rows tell it: -1 where they are not counted.
+pub fn counted(left: Option<u64>) -> i64 {
+    left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX))
+}
+
 /// The way to a session's reader.
 type ToReader = mpsc::Sender<Result<admin::UseResponse, Status>>;
 
 /// An open session on its way to its reader.
 struct Reading {
+    node: Arc<Node>,
     session: UseSession,
     to_reader: ToReader,
 }
@@ -258,13 +230,16 @@ impl Reading {
                 Err(error) => failure = Some(Failure::Refused(error)),
             }
         }
-        let Self { session, to_reader } = self;
+        let Self { node, session, to_reader } = self;
         let closed = session.close().await;
         let answer = match (failure, closed) {
             // A reader that went away needs no last word: the session is closed and recorded.
             (Some(Failure::Gone), _) => return None,
             (Some(Failure::Refused(error)), _) => Err(refuse(data_error(error))),
-            (None, Ok(receipt)) => Ok(admin::UseResponse { step: Some(Step::Receipt(shown(&receipt))) }),
+            (None, Ok(receipt)) => receipt_shown(&node, &receipt)
+                .await
+                .map(|shown| admin::UseResponse { step: Some(Step::Receipt(shown)) })
+                .map_err(refuse),
             (None, Err(refusal)) => Err(refuse(refusal)),
         };
         Some((to_reader, answer))
@@ -286,63 +261,24 @@ enum Failure {
     Refused(DataError),
 }
 
-fn shown(receipt: &UseReceipt) -> admin::UseReceipt {
+/// A receipt, with its signed form as it was stored.
+pub async fn receipt_shown(node: &Node, receipt: &UseReceipt) -> Result<admin::UseReceipt, Error> {
+    let key = receipt.session.to_string();
+    let signed = node.store.read(move |store| store.get(Collection::Receipts, &key)).await?;
     let end = match &receipt.end {
         SessionEnd::Closed => String::new(),
         SessionEnd::Refused(refusal) => refusal.code.code.to_owned(),
     };
-    admin::UseReceipt { session: receipt.session.to_string(), bytes: receipt.bytes_released, receipt: end }
+    Ok(admin::UseReceipt {
+        session: receipt.session.to_string(),
+        bytes: receipt.bytes_released,
+        receipt: signed.map(|row| String::from_utf8_lossy(&row.value).into_owned()).unwrap_or_default(),
+        end,
+    })
 }
 
-async fn uses_left_after(node: &Arc<Node>, record: &ObjectRecord) -> Result<i64, Error> {
-    let id = record.agreement().clone();
-    let (held, spent) = node
-        .store
-        .read(move |store| {
-            Ok::<_, Error>((records::agreement(store, &id)?, store.counter(&holdings::uses_counter(&id))?))
-        })
-        .await?;
-    let Some(held) = held else { return Ok(-1) };
-    let policy = node.policies.compiled(held.signed.agreement().text())?;
-    Ok(uses::uses_left(&policy, spent, node.now()).map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
-}
-
-async fn holder(node: &Arc<Node>, record: &ObjectRecord) -> Result<control_plane::ids::ParticipantId, Error> {
-    let id = record.agreement().clone();
-    let key = id.clone();
-    let holding = node.store.read(move |store| holdings::get(store, &key)).await?;
-    let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
-    Ok(control_plane::ids::ParticipantId::parse(&holding.assigner)?)
-}
-
-/// The object that was asked for; a holding of one object needs no choice.
-async fn chosen(node: &Arc<Node>, id: &AgreementId, name: &str) -> Result<ObjectRecord, Error> {
-    let key = id.clone();
-    let (holding, objects) = node
-        .store
-        .read(move |store| Ok::<_, Error>((holdings::get(store, &key)?, holdings::objects(store, &key)?)))
-        .await?;
-    let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
-    if holding.is_destroyed() {
-        return Err(Refusal::new(&DESTROYED, id.as_str()).into());
-    }
-    let mut found = objects.into_iter().filter(|object| name.is_empty() || object.name() == name);
-    let Some(object) = found.next() else {
-        let code = if name.is_empty() { &INCOMPLETE } else { &NO_SUCH_OBJECT };
-        return Err(Refusal::new(code, format!("`{}`", control_plane::ids::printable(name))).into());
-    };
-    if found.next().is_some() {
-        return Err(bad_argument("the holding has several objects; name one with --object"));
-    }
-    if object.state() != ObjectState::Complete {
-        return Err(
-            Refusal::new(&INCOMPLETE, format!("{} of {} bytes", object.durable(), object.size())).into()
-        );
-    }
-    Ok(object)
-}
-
-async fn use_request(
+/// A use as the connector takes it, with prefixes expanded.
+pub async fn use_request(
     node: &Arc<Node>,
     request: &admin::UseRequest,
     actor: String,
@@ -360,6 +296,7 @@ async fn use_request(
         action: expand_action(&request.action)?,
         purpose: optional(&request.purpose),
         recipient: optional(&request.recipient),
+        application: optional(&request.application),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod datasets;
 pub mod holdings;
 pub mod negotiations;
 pub mod node;
+pub mod sessions;
 pub mod sockets;
 pub mod transfers;
 
@@ -68,6 +69,11 @@ impl Door {
             "show_holding",
             "use",
             "explain_use",
+            "open_session",
+            "list_sessions",
+            "show_session",
+            "renew_session",
+            "close_session",
             "request_access",
             "list_access_requests",
             "show_access_request",
@@ -246,6 +252,11 @@ calls! { {
     list_access_requests(PageRequest) -> AccessRequestList = approvals::list_access;
     show_access_request(DecideAccessRequest) -> AccessRequest = approvals::show_access;
 } by actor {
+    open_session(UseRequest) -> Session = sessions::open;
+    list_sessions(PageRequest) -> SessionList = sessions::list;
+    show_session(SessionRequest) -> Session = sessions::show;
+    renew_session(SessionRequest) -> Session = sessions::renew;
+    close_session(SessionRequest) -> UseReceipt = sessions::close;
     approve(DecideApprovalRequest) -> Approval = approvals::approve;
     reject_approval(DecideApprovalRequest) -> Approval = approvals::reject;
     withdraw_approval(DecideApprovalRequest) -> Approval = approvals::withdraw;

@@ -1,12 +1,14 @@
 //! The command line: every command with its help and an example.
 
 mod officers;
+mod sessions;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use officers::{AccessCommand, ApprovalCommand, AuditCommand, VerifyArgs};
+pub use sessions::{OpenArgs, SessionCommand};
 
 /// Fairlead: share research data, academic resources and computing without giving up control.
 #[derive(Debug, Parser)]
@@ -106,6 +108,12 @@ pub enum Command {
                             The bytes go to standard output. To write a file, the policy must permit the action `export`."
     )]
     Use(UseArgs),
+    /// Use sessions that stay open: read with curl, pandas, DuckDB and whatever else reads HTTP
+    #[command(
+        subcommand,
+        after_help = "Example: fairlead session open urn:uuid:… --purpose dpv:AcademicResearch"
+    )]
+    Session(SessionCommand),
     /// What this connector holds of others' data
     #[command(subcommand, after_help = "Example: fairlead holdings show urn:uuid:…")]
     Holdings(HoldingsCommand),

@@ -11,6 +11,7 @@ mod local;
 mod negotiations;
 pub mod output;
 pub mod policy;
+mod sessions;
 mod transfers;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ async fn remote(output: Output, socket: &std::path::Path, command: Command) -> R
         Command::Agreement(command) => negotiations::agreement(output, &mut admin, command).await,
         Command::Transfer(command) => transfers::run(output, &mut admin, command).await,
         Command::Use(args) => holdings::use_data(output, &mut admin, args).await,
+        Command::Session(command) => sessions::run(output, &mut admin, command).await,
         Command::Holdings(command) => holdings::run(output, &mut admin, command).await,
         Command::Access(command) => approvals::access(output, &mut admin, command).await,
         Command::Approval(command) => approvals::run(output, &mut admin, command).await,

@@ -71,6 +71,9 @@ pub struct Listeners {
     pub peers: SocketAddr,
     /// Health and metrics, always a loopback address. Default `[::1]:7470`; port 0 lets the system choose.
     pub health: SocketAddr,
+    /// Held data for programs of this host, always a loopback address; `None` where it is off. Default `[::1]:7460`;
+    /// port 0 lets the system choose.
+    pub use_endpoint: Option<SocketAddr>,
 }
 
 /// `[administration]`: who besides the owner of the data folder reaches this connector on its host. A socket serves its
@@ -271,6 +274,10 @@ pub struct Limits {
     pub transfers_at_once: u32,
     /// Use sessions open at once. Default 64.
     pub use_sessions: u32,
+    /// After this long without a read a use session ends. Default 15 min.
+    pub use_session_idle: Duration,
+    /// After this long without a renewal a use session ends. Default 1 h.
+    pub use_session_life: Duration,
     /// The longest pause between two attempts to deliver a message. Default 60 s.
     pub longest_retry: Duration,
     /// How long running calls may take to end after SIGTERM. Default 20 s.

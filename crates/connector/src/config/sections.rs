@@ -29,6 +29,8 @@ const PEERS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 7443);
 const HEALTH_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7470);
 
+const USE_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7460);
+
 const HOUR: u32 = 3_600;
 const DAY: u32 = 24 * HOUR;
 
@@ -75,7 +77,11 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
 fn listeners(section: &Reader<'_>) -> Option<Listeners> {
     let peers = section.or("peers", PEERS_DEFAULT, values::listening);
     let health = section.or("health", HEALTH_DEFAULT, values::loopback);
-    let (peers, health) = (peers?, health?);
+    let use_endpoint = section.or("use", Some(USE_DEFAULT), |value| match values::text(value)? {
+        "off" => Ok(None),
+        _ => values::loopback(value).map(Some),
+    });
+    let (peers, health, use_endpoint) = (peers?, health?, use_endpoint?);
     if peers.port() != 0 && peers.port() == health.port() {
         section.refuse(
             "health",
@@ -84,7 +90,12 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
         );
         return None;
     }
-    Some(Listeners { peers, health })
+    let taken = |port: u16| port != 0 && (port == peers.port() || port == health.port());
+    if use_endpoint.is_some_and(|address| taken(address.port())) {
+        section.refuse("use", &CONFLICT, "the port is that of another listener, too");
+        return None;
+    }
+    Some(Listeners { peers, health, use_endpoint })
 }
 
 fn administration(section: &Reader<'_>, base: &Path) -> Option<Administration> {
@@ -345,6 +356,8 @@ fn limits(section: &Reader<'_>) -> Option<Limits> {
         section.or("open_negotiations_per_peer", 1_000, values::number(1..=1_000_000));
     let transfers_at_once = section.or("transfers_at_once", 32, values::number(1..=1_024));
     let use_sessions = section.or("use_sessions", 64, values::number(1..=4_096));
+    let use_session_idle = section.or("use_session_idle_seconds", seconds(15 * 60), values::seconds(1..=DAY));
+    let use_session_life = section.or("use_session_seconds", seconds(HOUR), values::seconds(1..=7 * DAY));
     let longest_retry = section.or("longest_retry_seconds", seconds(60), values::seconds(1..=HOUR));
     let drain = section.or("drain_seconds", seconds(20), values::seconds(0..=600));
     let (connections, connections_per_peer) = (connections?, connections_per_peer?);
@@ -364,6 +377,8 @@ fn limits(section: &Reader<'_>) -> Option<Limits> {
         open_negotiations_per_peer: open_negotiations_per_peer?,
         transfers_at_once: transfers_at_once?,
         use_sessions: use_sessions?,
+        use_session_idle: use_session_idle?,
+        use_session_life: use_session_life?,
         longest_retry: longest_retry?,
         drain: drain?,
     })

@@ -78,7 +78,7 @@ fn everything_can_be_set() {
     let text = format!(
         r#"{LEAST}
         authority.roots = "good.pem"
-        listeners = {{ peers = "[::1]:0", health = "127.0.0.1:0" }}
+        listeners = {{ peers = "[::1]:0", health = "127.0.0.1:0", use = "off" }}
         [[peers]]
         participant = "did:web:macao.example"
         addresses = ["Macao.Example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]

@@ -5,6 +5,7 @@ pub mod holdings;
 pub mod keys;
 pub mod provider;
 pub mod pull;
+pub mod sessions;
 pub mod uses;
 
 use std::collections::{BTreeSet, HashMap};
@@ -47,7 +48,9 @@ pub struct Data {
     /// Places for what others pull here: apart, so that two connectors never wait for each other.
     pub streams: Arc<Semaphore>,
     /// Places for use sessions.
-    pub sessions: Arc<Semaphore>,
+    pub session_places: Arc<Semaphore>,
+    /// Use sessions that stay open.
+    pub sessions: sessions::Sessions,
     running: Mutex<Running>,
     workers: Mutex<BTreeSet<String>>,
 }
@@ -81,6 +84,15 @@ pub struct Registered {
     number: u64,
 }
 
+impl Registered {
+    /// Stops what it stands for, and nothing else.
+    pub fn stop(&self, reason: &Refusal) {
+        if let Some(flow) = self.node.data.running().flows.get(&self.number) {
+            flow.handle.stop(reason.clone());
+        }
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         self.node.data.running().flows.remove(&self.number);
@@ -104,7 +116,8 @@ impl Data {
             keys,
             pulls: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             streams: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
-            sessions: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
+            session_places: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
+            sessions: sessions::Sessions::default(),
             running: Mutex::default(),
             workers: Mutex::default(),
         })

@@ -15,6 +15,7 @@ use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
 use super::duties;
 use super::holdings::{self, Holding};
+use super::sessions;
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -98,6 +99,7 @@ impl SessionPort {
         let closed = self.node.store.write(move |tx| {
             let session = receipt.session.to_string();
             tx.put(Collection::Receipts, &session, signed.as_bytes(), Expect::Any)?;
+            sessions::mark_closed(tx, &receipt)?;
             let end = match &receipt.end {
                 SessionEnd::Closed => "closed",
                 SessionEnd::Refused(refusal) => refusal.code.code,
@@ -213,6 +215,7 @@ fn account(
     if holding != asked.holding {
         holdings::put(tx, &holding)?;
     }
+    sessions::mark_open(tx, session.as_str(), request.agreement.as_str())?;
     let mut fields = request_fields(request);
     fields.push(("session", session.to_string()));
     fields.push(("use", asked.spent.saturating_add(1).to_string()));
@@ -245,6 +248,9 @@ fn request_fields(request: &UseRequest) -> Vec<(&'static str, String)> {
     if let Some(recipient) = &request.recipient {
         fields.push(("recipient", recipient.clone()));
     }
+    if let Some(application) = &request.application {
+        fields.push(("application", application.clone()));
+    }
     fields
 }
 
@@ -259,10 +265,17 @@ struct ReceiptJson<'a> {
     action: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     purpose: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<&'a str>,
     objects: Vec<ReceiptObject>,
     bytes: String,
     opened: String,
     closed: String,
+    /// Why it ended; absent where its user closed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -281,6 +294,8 @@ fn receipt_payload(receipt: &UseReceipt) -> Result<Vec<u8>, Error> {
         actor: &receipt.request.actor,
         action: &receipt.request.action,
         purpose: receipt.request.purpose.as_deref(),
+        recipient: receipt.request.recipient.as_deref(),
+        application: receipt.request.application.as_deref(),
         objects: receipt
             .objects
             .iter()
@@ -293,6 +308,10 @@ fn receipt_payload(receipt: &UseReceipt) -> Result<Vec<u8>, Error> {
         bytes: receipt.bytes_released.to_string(),
         opened: receipt.opened.to_string(),
         closed: receipt.closed.to_string(),
+        end: match &receipt.end {
+            SessionEnd::Closed => None,
+            SessionEnd::Refused(refusal) => Some(refusal.code.code),
+        },
     };
     serde_jcs::to_vec(&json).map_err(Error::ours)
 }
@@ -318,6 +337,20 @@ pub async fn explain(
             Ok(asked.policy.explain(&question, &facts, language))
         })
         .await
+}
+
+/// Uses left under an agreement now; `None` where it does not count.
+pub async fn left(node: &Node, id: &AgreementId) -> Result<Option<u64>, Error> {
+    let id = id.clone();
+    let (held, spent) = node
+        .store
+        .read(move |store| {
+            Ok::<_, Error>((records::agreement(store, &id)?, store.counter(&holdings::uses_counter(&id))?))
+        })
+        .await?;
+    let Some(held) = held else { return Ok(None) };
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    Ok(uses_left(&policy, spent, node.now()))
 }
 
 /// Uses left under a policy that counts: how often the answer would still not be "spent". `None` where it does not

@@ -22,6 +22,7 @@ use store::{Collection, Expect, Snapshot, Tx};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::identity::credential;
+use super::range::Range;
 use crate::caller::Caller;
 use crate::data::provider::{Windows, data_error, started};
 use crate::data::{FlowOf, Registered, register};
@@ -35,9 +36,6 @@ control_plane::refusal_codes! {
     BAD_CREDENTIAL = "dsp/bad-data-credential", Identity,
         "the credential is not that of this transfer, or has expired", "憑證不屬於此傳輸或已過期", "凭证不属于此传输或已过期",
         clause "DSP 2025-1, 1.4: dataAddress", next "show the `authorization` of the newest start message; suspend and resume for a new one";
-    BAD_RANGE = "dsp/bad-range", Input,
-        "the range is not one run of bytes of this object", "範圍不是此物件中的一段位元組", "范围不是此对象中的一段字节",
-        clause "RFC 9110, 14", next "ask for `bytes=FIRST-LAST` within the object's size";
     TOO_MANY_PULLS = "limit/pulls", Limit,
         "too many pulls are under way", "進行中的拉取過多", "进行中的拉取过多",
         clause "limits.transfers_at_once", next "try again in a few seconds";
@@ -187,9 +185,7 @@ pub async fn pull(
     told.insert(header::ACCEPT_RANGES, header::HeaderValue::from_static("bytes"));
     told.insert(header::CONTENT_LENGTH, header::HeaderValue::from(range.length));
     if range.partial {
-        let last = range.first.saturating_add(range.length).saturating_sub(1);
-        let text = format!("bytes {}-{last}/{size}", range.first);
-        told.insert(header::CONTENT_RANGE, text.parse().map_err(Error::ours)?);
+        told.insert(header::CONTENT_RANGE, range.told(size).parse().map_err(Error::ours)?);
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
@@ -227,68 +223,5 @@ impl Sending {
             }
         }
         Ok(None)
-    }
-}
-
-/// What of an object is sent.
-#[derive(Debug, PartialEq, Eq)]
-struct Range {
-    first: u64,
-    length: u64,
-    partial: bool,
-}
-
-impl Range {
-    /// The whole object, or the one run of bytes that is asked for.
-    fn asked(headers: &HeaderMap, size: u64) -> Result<Self, Refusal> {
-        let refuse = || Refusal::new(&BAD_RANGE, format!("of {size} bytes"));
-        let Some(text) = headers.get(header::RANGE) else {
-            return Ok(Self { first: 0, length: size, partial: false });
-        };
-        let text = text.to_str().map_err(|_| refuse())?;
-        let (first, last) =
-            text.strip_prefix("bytes=").and_then(|run| run.split_once('-')).ok_or_else(refuse)?;
-        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| refuse());
-        let (first, end) = match (first.trim(), last.trim()) {
-            ("", last) => (size.saturating_sub(number(last)?), size),
-            (first, "") => (number(first)?, size),
-            (first, last) => (number(first)?, number(last)?.saturating_add(1).min(size)),
-        };
-        match end.checked_sub(first) {
-            Some(length) if length > 0 => Ok(Self { first, length, partial: true }),
-            Some(_) | None => Err(refuse()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(asked: Option<&str>, size: u64, expected: Option<(u64, u64, bool)>) {
-        let mut headers = HeaderMap::new();
-        if let Some(asked) = asked {
-            headers.insert(header::RANGE, asked.parse().unwrap());
-        }
-        let range = Range::asked(&headers, size).ok();
-        let expected = expected.map(|(first, length, partial)| Range { first, length, partial });
-        assert_eq!(range, expected, "{asked:?} of {size}");
-    }
-
-    #[test]
-    fn ranges() {
-        check(None, 10, Some((0, 10, false)));
-        check(None, 0, Some((0, 0, false)));
-        check(Some("bytes=0-"), 10, Some((0, 10, true)));
-        check(Some("bytes=2-4"), 10, Some((2, 3, true)));
-        check(Some("bytes=2-400"), 10, Some((2, 8, true)));
-        check(Some("bytes=-3"), 10, Some((7, 3, true)));
-        check(Some("bytes=-30"), 10, Some((0, 10, true)));
-        for bad in
-            ["bytes=10-", "bytes=4-2", "bytes=-0", "bytes=a-b", "bytes=0-1,3-4", "items=0-1", "bytes=-"]
-        {
-            check(Some(bad), 10, None);
-        }
-        check(Some("bytes=0-"), 0, None);
     }
 }

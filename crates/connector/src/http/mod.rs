@@ -10,6 +10,7 @@ pub mod deliver;
 mod encoding;
 pub mod identity;
 mod proof;
+pub mod range;
 mod route;
 pub mod server;
 

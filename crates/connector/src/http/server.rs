@@ -31,7 +31,7 @@ use tonic::transport::server::Connected as _;
 use tracing::Instrument as _;
 
 use super::route::{Route, TOKEN};
-use super::{catalogue, client, data, encoding, identity};
+use super::{catalogue, client, data, encoding, identity, range};
 use crate::caller::Caller;
 use crate::config::{DspHttp, DspIdentity, Proof};
 use crate::driver::{negotiations, transfers};
@@ -430,7 +430,7 @@ fn refused(area: Area, no: No) -> Response {
     let status = match dsp::error::status(&refusal) {
         // The sender cannot mend this by waiting.
         _ if refusal.code == &BODY_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-        _ if refusal.code == &data::BAD_RANGE => StatusCode::RANGE_NOT_SATISFIABLE,
+        _ if refusal.code == &range::BAD_RANGE => StatusCode::RANGE_NOT_SATISFIABLE,
         status => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     };
     json(status, &dsp::error::write(area, &refusal, &no.told))

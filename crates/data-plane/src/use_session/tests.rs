@@ -83,6 +83,7 @@ impl Case {
             action: "http://www.w3.org/ns/odrl/2/read".into(),
             purpose: None,
             recipient: None,
+            application: None,
         };
         let port: Arc<dyn UsePort> = Arc::<Shared>::clone(&self.port);
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&self.clock);

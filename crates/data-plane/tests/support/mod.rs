@@ -181,6 +181,7 @@ impl Place {
             action: "http://www.w3.org/ns/odrl/2/read".into(),
             purpose: None,
             recipient: None,
+            application: None,
         };
         let session = SessionId::parse("session-1").unwrap();
         let mut session =
