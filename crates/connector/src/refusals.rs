@@ -29,6 +29,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::http::client::CODES,
         crate::http::data::CODES,
         crate::http::identity::CODES,
+        crate::http::push::CODES,
         crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,
