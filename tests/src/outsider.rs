@@ -9,7 +9,54 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::connector::{Connector, shared_file};
+use crate::data::Dataset;
+use crate::schemas;
+use crate::space::Space;
 use crate::wait::until;
+
+/// The one participant that everybody on the test listener is.
+pub const OUTSIDER: &str = "https://outsider.example/id";
+/// Whose listener it is.
+pub const US: &str = "https://hong-kong.example/id";
+
+/// A running connector with the test listener; gives its base address.
+pub fn with_test_listener(space: &mut Space, steps: &str) -> String {
+    let connector = space.enrol("hong-kong");
+    connector.settings.more = format!(
+        "[negotiation]\nsteps = \"{steps}\"\n[dsp_http]\nlisten = \"127.0.0.1:0\"\nname_base = \"{US}/\"\n\
+         identity = {{ mode = \"test\", participant = \"{OUTSIDER}\", name = \"OUTSIDER\" }}\n"
+    );
+    connector.start();
+    base(connector)
+}
+
+/// The base address of a running connector with the test listener.
+pub fn base(connector: &mut Connector) -> String {
+    let listening = connector.process().logged("serving the Dataspace Protocol over HTTP");
+    format!("{}/dsp/2025-1", listening["base_url"].as_str().expect("its root"))
+}
+
+/// Publishes `name` with these bytes, to be used by anybody for anything.
+pub fn publish(connector: &Connector, name: &str, content: &[u8]) {
+    std::fs::write(connector.sources().join(name), content).expect("a source is written");
+    connector.publish(&free(name), &shared_file(name));
+}
+
+/// A dataset that anybody may use for anything.
+pub fn free(name: &str) -> Dataset {
+    Dataset { action: "odrl:use", constraints: Vec::new(), ..Dataset::research(name) }
+}
+
+/// The offer of our catalogue as a message carries it.
+#[track_caller]
+pub fn offered(base: &str, name: &str) -> Value {
+    let dataset = get(&format!("{base}/catalog/datasets/{name}"), "");
+    assert_eq!(dataset.status, 200, "{dataset:?}");
+    let mut offer = dataset.json()["hasPolicy"][0].clone();
+    offer["target"] = json!(name);
+    offer
+}
 
 /// The context of every message.
 const CONTEXT: &str = "https://w3id.org/dspace/2025/1/context.jsonld";
@@ -55,15 +102,18 @@ impl Answer {
 /// The peer: a server that takes everything, and a client.
 pub struct Outsider {
     address: SocketAddr,
-    heard: Arc<Mutex<Vec<(String, Value)>>>,
+    heard: Heard,
 }
+
+/// Paths and messages, each with what is wrong with it.
+type Heard = Arc<Mutex<Vec<(String, Value, Result<(), String>)>>>;
 
 impl Outsider {
     /// Listens; every message is acknowledged, an opening one under the pid `urn:uuid:outsider`.
     pub fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound address");
-        let heard = Arc::<Mutex<Vec<(String, Value)>>>::default();
+        let heard = Heard::default();
         let theirs = heard.clone();
         // Ends with the test process.
         std::thread::spawn(move || {
@@ -84,9 +134,36 @@ impl Outsider {
     #[track_caller]
     pub fn hears(&self, path: &str) -> (String, Value) {
         until(&format!("the outsider is told `{path}`"), || {
-            let heard = self.heard.lock().expect("no listener panics");
-            heard.iter().find(|(known, _)| known.ends_with(path)).cloned()
+            let heard = self.heard.lock().expect("no listener panics").clone();
+            for (path, message, checked) in &heard {
+                assert!(checked.is_ok(), "{path}: {checked:?}: {message}");
+            }
+            heard
+                .into_iter()
+                .find(|(known, ..)| known.ends_with(path))
+                .map(|(path, message, _)| (path, message))
         })
+    }
+
+    /// Negotiates for a dataset of the connector at `base` to the end; gives the agreement's id.
+    #[track_caller]
+    pub fn agrees(&self, base: &str, name: &str) -> String {
+        let consumer_pid = format!("n-{name}");
+        let opening = message(
+            "ContractRequestMessage",
+            json!({"consumerPid": consumer_pid, "offer": offered(base, name), "callbackAddress": self.url()}),
+        );
+        let opened = post(&format!("{base}/negotiations/request"), &opening);
+        assert_eq!(opened.status, 201, "{opened:?}");
+        let provider_pid = opened.json()["providerPid"].clone();
+        let (_, agreed) = self.hears(&format!("{consumer_pid}/agreement"));
+        let pids = json!({"providerPid": provider_pid, "consumerPid": consumer_pid});
+        let verified = message("ContractAgreementVerificationMessage", pids);
+        let provider_pid = provider_pid.as_str().expect("a pid");
+        let path = format!("{base}/negotiations/{provider_pid}/agreement/verification");
+        assert_eq!(post(&path, &verified).status, 200);
+        self.hears(&format!("{consumer_pid}/events"));
+        agreed["agreement"]["@id"].as_str().expect("the agreement's id").to_owned()
     }
 
     /// Forgets what was heard.
@@ -138,10 +215,17 @@ fn send(method: &str, url: &str, headers: &str, body: &str) -> Answer {
     // A pull that is stopped midway ends the connection: what came is what counts.
     drop(reader.read_to_end(&mut body));
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Answer { status, headers, body }
+    let answer = Answer { status, headers, body };
+    if answer.headers.iter().any(|line| line == "content-type: application/json")
+        && !path.starts_with("data/")
+    {
+        let told = answer.json();
+        schemas::check(&told).unwrap_or_else(|why| panic!("{method} {url}: {why}: {told}"));
+    }
+    answer
 }
 
-fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
+pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
     let mut first = String::new();
     reader.read_line(&mut first).expect("a first line");
     let mut headers = Vec::new();
@@ -155,7 +239,7 @@ fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
     }
 }
 
-fn acknowledge(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> std::io::Result<()> {
+fn acknowledge(mut stream: TcpStream, heard: &Heard) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (first, headers) = head(&mut reader);
     let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
@@ -176,7 +260,8 @@ fn acknowledge(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> st
     };
     let encoding = if packed.is_some() { "content-encoding: gzip\r\n" } else { "" };
     let body = packed.unwrap_or_else(|| answer.to_string().into_bytes());
-    heard.lock().expect("no listener panics").push((path, message));
+    let checked = schemas::check(&message);
+    heard.lock().expect("no listener panics").push((path, message, checked));
     let length = body.len();
     write!(
         stream,

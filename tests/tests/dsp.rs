@@ -15,44 +15,15 @@ use control_plane::ids::ParticipantId;
 use federation_tests::command::exit;
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, bytes};
-use federation_tests::outsider::{BOMB, Outsider, get, message, post, post_with};
+use federation_tests::outsider::{
+    BOMB, OUTSIDER, Outsider, US, get, message, offered, post, post_with, publish, with_test_listener,
+};
 use federation_tests::space::Space;
 use federation_tests::stranger::{Credentials, get_over_https};
 use federation_tests::wait::until;
 use identity::minting::{Mint, MintingAuthority};
 use identity::{Digest, Signer, bearer};
 use serde_json::{Value, json};
-
-const OUTSIDER: &str = "https://outsider.example/id";
-const US: &str = "https://hong-kong.example/id";
-
-/// A running connector with the test listener; gives its base address.
-fn with_test_listener(space: &mut Space, steps: &str) -> String {
-    let connector = space.enrol("hong-kong");
-    connector.settings.more = format!(
-        "[negotiation]\nsteps = \"{steps}\"\n[dsp_http]\nlisten = \"127.0.0.1:0\"\nname_base = \"{US}/\"\n\
-         identity = {{ mode = \"test\", participant = \"{OUTSIDER}\", name = \"OUTSIDER\" }}\n"
-    );
-    connector.start();
-    let listening = connector.process().logged("serving the Dataspace Protocol over HTTP");
-    format!("{}/dsp/2025-1", listening["base_url"].as_str().unwrap())
-}
-
-/// Publishes `name` with these bytes, to be used by anybody for anything.
-fn publish(connector: &Connector, name: &str, content: &[u8]) {
-    std::fs::write(connector.sources().join(name), content).unwrap();
-    let dataset = Dataset { action: "odrl:use", constraints: Vec::new(), ..Dataset::research(name) };
-    connector.publish(&dataset, &shared_file(name));
-}
-
-/// The offer of our catalogue as a message carries it.
-fn offered(base: &str, name: &str) -> Value {
-    let dataset = get(&format!("{base}/catalog/datasets/{name}"), "");
-    assert_eq!(dataset.status, 200, "{dataset:?}");
-    let mut offer = dataset.json()["hasPolicy"][0].clone();
-    offer["target"] = json!(name);
-    offer
-}
 
 /// The catalogue as those get it who take gzip.
 fn packed_catalog(base: &str) -> Value {
@@ -143,18 +114,6 @@ fn an_outsider_negotiates_and_pulls() {
         json!({"consumerPid": "t1", "agreementId": agreement, "format": "HttpData-PULL",
                "callbackAddress": format!("{}/", outsider.url())}),
     );
-    let pushed = json!({"format": "HttpData-PUSH", "dataAddress": {"@type": "DataAddress",
-        "endpointType": "https://w3id.org/idsa/v4.1/HTTP", "endpoint": outsider.url()}});
-    for members in [json!({"format": "HttpData-PUSH"}), pushed] {
-        let mut push = request.clone();
-        push.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        let refused = post(&format!("{base}/transfers/request"), &push);
-        let answer = refused.json();
-        assert_eq!(
-            (refused.status, &answer["@type"], &answer["code"]),
-            (400, &json!("TransferError"), &json!("dsp/push-not-served"))
-        );
-    }
     let requested = post(&format!("{base}/transfers/request"), &request);
     assert_eq!(requested.status, 201, "{requested:?}");
     let transfer = requested.json()["providerPid"].as_str().unwrap().to_owned();

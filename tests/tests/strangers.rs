@@ -367,6 +367,7 @@ async fn members_reach_nothing_of_others() {
         agreement_id: agreement.clone(),
         format: "fairlead-grpc-pull".to_owned(),
         callback_address: "grpcs:https://macao.example/id".to_owned(),
+        data_address: None,
     };
     refuse!(dsp::TransferProcess, format!("{transfers}/RequestTransfer"), ask);
     let suspend = dsp::TransferSuspensionMessage {
@@ -448,6 +449,7 @@ async fn members_reach_nothing_of_others() {
         agreement_id: unsigned,
         format: "fairlead-grpc-pull".to_owned(),
         callback_address: "grpcs:https://macao.example/id".to_owned(),
+        data_address: None,
     };
     let asked = caller.call::<dsp::TransferProcess>(&format!("{transfers}/RequestTransfer"), &ask).await;
     assert!(asked.is_err(), "an agreement that lacks a signature opens nothing: {asked:?}");

@@ -43,6 +43,12 @@ impl Caller {
         Self { id, statement, signing: Signing::Required, valid_until: Some(ends) }
     }
 
+    /// The participant `id` that we send to, as long as its statement says who it is.
+    pub fn of_statement(id: ParticipantId, statement: Option<Statement>) -> Self {
+        let ends = statement.as_ref().map(|statement| statement.expires);
+        Self { id, statement, signing: Signing::Required, valid_until: ends }
+    }
+
     /// Who.
     pub const fn id(&self) -> &ParticipantId {
         &self.id

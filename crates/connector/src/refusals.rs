@@ -34,6 +34,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::http::data::CODES,
         crate::http::identity::CODES,
         crate::http::range::CODES,
+        crate::http::push::CODES,
         crate::http::server::CODES,
         crate::node::CODES,
         crate::peers::CODES,

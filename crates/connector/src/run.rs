@@ -96,6 +96,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(trust::run(node.clone()));
     tasks.spawn(data::duties::run(node.clone()));
     data::pull::resume_all(&node).await?;
+    data::push::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));
     tracing::info!(participant = %node.us, peers = %peers_address, health = %health, uses = ?uses, "ready");
     Ok(Running { node, peers: peers_address, health, tasks })

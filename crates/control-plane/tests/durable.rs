@@ -137,6 +137,17 @@ fn formats() -> Vec<Format> {
             });
         }
     }
+    let pushed = transfer_support::pushed();
+    formats.push(Format {
+        name: "transfer-pushed-provider".to_owned(),
+        written: encode_transfer(&transfer_support::opened_by(&pushed)).unwrap(),
+        rewrite: |bytes| encode_transfer(&decode_transfer(bytes)?),
+    });
+    formats.push(Format {
+        name: "transfer-message-push-request".to_owned(),
+        written: encode_transfer_message(&pushed).unwrap(),
+        rewrite: |bytes| encode_transfer_message(&decode_transfer_message(bytes)?),
+    });
     let act = || Act { cause: cause(), at: NOW };
     let suspended = held().after(StatusChange::Suspend(Role::Provider, act())).unwrap();
     for (name, held) in [

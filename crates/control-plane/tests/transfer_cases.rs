@@ -4,6 +4,7 @@
 mod support;
 mod transfer_support;
 
+use control_plane::dedupe::MESSAGE_ID_REUSED;
 use control_plane::pids::Role;
 use control_plane::status::{
     AGREEMENT_EXPIRED, AGREEMENT_REVOKED, AGREEMENT_SUSPENDED, Act, HeldAgreement, StatusChange,
@@ -109,6 +110,25 @@ fn a_repeated_request_finds_the_same_transfer() {
     let again = Message::Request(TransferRequest { message_id: id("other"), ..request });
     assert!(take(&process, &consumer(), &again, &held()).unwrap().repeat);
     assert_eq!(take(&process, &stranger(), &again, &held()).unwrap_err().code, &UNKNOWN_PROCESS);
+}
+
+#[test]
+fn a_request_with_another_address_is_another_request() {
+    let request = pushed();
+    let process = opened_by(&request);
+    assert_eq!(process.destination().unwrap().endpoint(), "https://in.example/1");
+    assert!(!format!("{process:?}").contains("secret"));
+    let Message::Request(pushed) = request else { panic!("a request is sent") };
+    let again = |message_id, data_address| {
+        Message::Request(TransferRequest { message_id, data_address, ..pushed.clone() })
+    };
+    let repeated = again(id("other"), pushed.data_address.clone());
+    assert!(take(&process, &consumer(), &repeated, &held()).unwrap().repeat);
+    for changed in [again(id("other"), Some(address())), again(id("other"), None)] {
+        assert_eq!(take(&process, &consumer(), &changed, &held()).unwrap_err().code, &ILLEGAL_TRANSITION);
+    }
+    let reused = again(pushed.message_id.clone(), None);
+    assert_eq!(take(&process, &consumer(), &reused, &held()).unwrap_err().code, &MESSAGE_ID_REUSED);
 }
 
 #[test]

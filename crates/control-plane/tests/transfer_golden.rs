@@ -125,6 +125,7 @@ fn message(kind: MessageKind) -> Message {
             format: FORMAT.to_owned(),
             // Not the callback of the request that opened the process, which would be its repetition.
             callback: control_plane::ids::CallbackAddress::parse("grpcs://elsewhere.example:7443").unwrap(),
+            data_address: None,
         }),
         MessageKind::Start => Message::Start(TransferStart {
             message_id,

@@ -34,7 +34,7 @@ pub const BASE_PATH: &str = "/dsp/2025-1";
 pub const VERSION_PATH: &str = "/.well-known/dspace-version";
 /// The distribution format of a pull over HTTP.
 pub const HTTP_PULL: &str = "HttpData-PULL";
-/// The distribution format of a push over HTTP, which is refused ([`transfer::PUSH_NOT_SERVED`]).
+/// The distribution format of a push over HTTP: the provider sends to the `dataAddress` of the request.
 pub const HTTP_PUSH: &str = "HttpData-PUSH";
 
 /// Who the other side of a conversation is, and which side we are.
@@ -56,7 +56,7 @@ pub trait Canonical {
 }
 
 /// Every refusal of this crate.
-pub const CODES: &[&[&Code]] = &[catalogue::CODES, json::CODES, policy::CODES, transfer::CODES];
+pub const CODES: &[&[&Code]] = &[catalogue::CODES, json::CODES, policy::CODES];
 
 /// `base` with `path` behind it, whether or not `base` ends in a slash.
 pub fn below(base: &str, path: &str) -> String {

@@ -12,16 +12,9 @@ use control_plane::transfer::{
 };
 use serde_json::{Value, json};
 
+use crate::Speaking;
 use crate::json::{Object, as_text, head, malformed, message, message_id, optional, reasons, text, with};
 use crate::negotiation::{Post, caused, consumer_pid, provider_pid, segment};
-use crate::{HTTP_PUSH, Speaking};
-
-control_plane::refusal_codes! {
-    PUSH_NOT_SERVED = "dsp/push-not-served", Input,
-        "this connector lets data be pulled, and pushes none to an address", "此連接器只供拉取資料，不向位址推送",
-        "此连接器只供拉取数据，不向地址推送",
-        clause "DSP 2025-1, 1.5", next "ask for a format of the dataset's distributions, such as HttpData-PULL, without `dataAddress`";
-}
 
 /// The endpoint type of data over HTTP.
 pub const HTTP_ENDPOINT: &str = "https://w3id.org/idsa/v4.1/HTTP";
@@ -78,7 +71,7 @@ impl Kind {
 /// Reads what was posted to a path of `kind`.
 ///
 /// # Errors
-/// [`crate::MALFORMED`] naming the member, [`PUSH_NOT_SERVED`], or an identifier's refusal.
+/// [`crate::MALFORMED`] naming the member, or the refusal of an identifier or of the data address.
 pub fn read(kind: Kind, value: &Value, Speaking { names, role }: Speaking<'_>) -> Result<Message, Refusal> {
     let members = message(value, kind.type_name())?;
     let message_id = message_id(value)?;
@@ -86,30 +79,24 @@ pub fn read(kind: Kind, value: &Value, Speaking { names, role }: Speaking<'_>) -
         let why = reasons(members);
         Ok(Cause::new(optional(members, "code")?.unwrap_or_default(), why.iter().map(String::as_str)))
     };
+    let data_address = || match members.get("dataAddress") {
+        None | Some(Value::Null) => Ok(None),
+        Some(address) => read_address(address).map(Some),
+    };
     Ok(match kind {
-        Kind::Request => {
-            let format = text(members, "format")?;
-            let addressed = members.get("dataAddress").is_some_and(|address| !address.is_null());
-            if addressed || format == HTTP_PUSH {
-                let how = if addressed { "with `dataAddress`" } else { "" };
-                return Err(Refusal::new(&PUSH_NOT_SERVED, how));
-            }
-            Message::Request(TransferRequest {
-                message_id,
-                consumer_pid: consumer_pid(members)?,
-                agreement_id: AgreementId::parse(&names.read(text(members, "agreementId")?, role))?,
-                format: format.to_owned(),
-                callback: CallbackAddress::parse(text(members, "callbackAddress")?)?,
-            })
-        }
+        Kind::Request => Message::Request(TransferRequest {
+            message_id,
+            consumer_pid: consumer_pid(members)?,
+            agreement_id: AgreementId::parse(&names.read(text(members, "agreementId")?, role))?,
+            format: text(members, "format")?.to_owned(),
+            callback: CallbackAddress::parse(text(members, "callbackAddress")?)?,
+            data_address: data_address()?,
+        }),
         Kind::Start => Message::Start(TransferStart {
             message_id,
             provider_pid: provider_pid(members)?,
             consumer_pid: consumer_pid(members)?,
-            data_address: match members.get("dataAddress") {
-                None | Some(Value::Null) => None,
-                Some(address) => Some(read_address(address)?),
-            },
+            data_address: data_address()?,
         }),
         Kind::Completion => Message::Completion(TransferCompletion {
             message_id,
@@ -140,7 +127,11 @@ pub fn write(message: &Message, Speaking { names, role }: Speaking<'_>) -> Post 
                 ("format", request.format.as_str()),
                 ("callbackAddress", request.callback.as_str()),
             ];
-            (Kind::Request, with(head(Kind::Request.type_name()), members))
+            let mut body = with(head(Kind::Request.type_name()), members);
+            if let Some(address) = &request.data_address {
+                body.insert("dataAddress".to_owned(), write_address(address));
+            }
+            (Kind::Request, body)
         }
         Message::Start(start) => {
             let mut body = head(Kind::Start.type_name());

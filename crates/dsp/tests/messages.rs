@@ -204,6 +204,12 @@ fn transfer_messages_come_back() {
         agreement_id: AgreementId::parse(&format!("{KIT}/A1")).unwrap(),
         format: dsp::HTTP_PULL.to_owned(),
         callback: callback(),
+        data_address: None,
+    };
+    let pushed = tp::TransferRequest {
+        format: dsp::HTTP_PUSH.to_owned(),
+        data_address: Some(address.clone()),
+        ..request.clone()
     };
     let start = |data_address| {
         tp::Message::Start(tp::TransferStart {
@@ -228,6 +234,7 @@ fn transfer_messages_come_back() {
     let completion = tp::TransferCompletion { message_id, provider_pid, consumer_pid };
     for (role, kind, message) in [
         (Role::Consumer, dsp::transfer::Kind::Request, tp::Message::Request(request)),
+        (Role::Consumer, dsp::transfer::Kind::Request, tp::Message::Request(pushed)),
         (Role::Provider, dsp::transfer::Kind::Start, start(Some(address))),
         (Role::Consumer, dsp::transfer::Kind::Start, start(None)),
         (Role::Consumer, dsp::transfer::Kind::Completion, tp::Message::Completion(completion)),

@@ -21,6 +21,7 @@ impl TryFrom<dsp::TransferRequestMessage> for Message {
             agreement_id: in_field("agreement_id", AgreementId::parse(&wire.agreement_id))?,
             format: wire.format,
             callback: in_field("callback_address", CallbackAddress::parse(&wire.callback_address))?,
+            data_address: wire.data_address.map(read_address).transpose()?,
         }))
     }
 }
@@ -29,16 +30,25 @@ impl TryFrom<dsp::TransferStartMessage> for Message {
     type Error = Refusal;
 
     fn try_from(wire: dsp::TransferStartMessage) -> Result<Self, Refusal> {
-        let address = wire.data_address.map(|address| {
-            let properties = address.endpoint_properties;
-            in_field("data_address", DataAddress::new(&address.endpoint_type, &address.endpoint, properties))
-        });
         Ok(Self::Start(TransferStart {
             message_id: in_field("message_id", MessageId::parse(&wire.message_id))?,
             provider_pid: in_field("provider_pid", ProviderPid::parse(&wire.provider_pid))?,
             consumer_pid: in_field("consumer_pid", ConsumerPid::parse(&wire.consumer_pid))?,
-            data_address: address.transpose()?,
+            data_address: wire.data_address.map(read_address).transpose()?,
         }))
+    }
+}
+
+fn read_address(wire: dsp::DataAddress) -> Result<DataAddress, Refusal> {
+    let address = DataAddress::new(&wire.endpoint_type, &wire.endpoint, wire.endpoint_properties);
+    in_field("data_address", address)
+}
+
+fn write_address(address: &DataAddress) -> dsp::DataAddress {
+    dsp::DataAddress {
+        endpoint_type: address.endpoint_type().to_owned(),
+        endpoint: address.endpoint().to_owned(),
+        endpoint_properties: address.properties().clone().into_iter().collect(),
     }
 }
 
@@ -104,16 +114,13 @@ impl From<&Message> for TransferCall {
                 agreement_id: request.agreement_id.to_string(),
                 format: request.format.clone(),
                 callback_address: request.callback.to_string(),
+                data_address: request.data_address.as_ref().map(write_address),
             }),
             Message::Start(start) => Self::Start(dsp::TransferStartMessage {
                 message_id: start.message_id.to_string(),
                 provider_pid: start.provider_pid.to_string(),
                 consumer_pid: start.consumer_pid.to_string(),
-                data_address: start.data_address.as_ref().map(|address| dsp::DataAddress {
-                    endpoint_type: address.endpoint_type().to_owned(),
-                    endpoint: address.endpoint().to_owned(),
-                    endpoint_properties: address.properties().clone().into_iter().collect(),
-                }),
+                data_address: start.data_address.as_ref().map(write_address),
             }),
             Message::Completion(completion) => Self::Complete(dsp::TransferCompletionMessage {
                 message_id: completion.message_id.to_string(),

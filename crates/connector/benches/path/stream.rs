@@ -57,6 +57,7 @@ impl Receiver {
             agreement_id: agreement.to_owned(),
             format: GRPC_PULL.to_owned(),
             callback_address: callback(identity.certificate().participant())?.to_string(),
+            data_address: None,
         };
         let answer = TransferProviderServiceClient::new(channel.clone()).request_transfer(request).await?;
         let provider_pid = answer.into_inner().provider_pid;

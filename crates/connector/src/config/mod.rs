@@ -163,6 +163,9 @@ pub struct Peer {
     pub signatures: Signing,
     /// What it and we prove to each other over HTTP. Default `dsp_http.identity.mode`.
     pub http_identity: Option<Proof>,
+    /// Roots, as a PEM file, that certify the hosts to which this peer has data pushed. Default none: the receiver is then
+    /// the peer itself, with its certificate of the data space.
+    pub push_roots: Option<PathBuf>,
 }
 
 /// `[catalogue]`: publication and replication.

@@ -45,7 +45,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     if let Some(participant) = &participant {
         drop(participants.claim(participant.clone(), &top.path().key("participant")));
     }
-    let peers = top.tables("peers", |section| peer(section, &participants, &dialled));
+    let peers = top.tables("peers", |section| peer(section, base, &participants, &dialled));
     let catalogue = top.section("catalogue", |section| catalogue(section, participant.as_ref()));
     let negotiation = top.section("negotiation", |section| negotiation(section, base));
     let dsp_http = top.optional_section("dsp_http", |section| dsp_http(section, participant.as_ref()));
@@ -54,6 +54,9 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     let logging = top.section("logging", logging);
     let retention = top.section("retention", retention);
 
+    if let (Some(dsp_http), Some(peers)) = (&dsp_http, &peers) {
+        http_of_peers_applies(top, dsp_http.as_ref(), peers);
+    }
     if let (Some(negotiation), Some(catalogue)) = (&negotiation, &catalogue) {
         rules_apply(top, negotiation, &catalogue.subject_base);
     }
@@ -149,6 +152,22 @@ fn dsp_http(section: &Reader<'_>, participant: Option<&ParticipantId>) -> Option
     Some(DspHttp { listen, base_url, name_base: name_base?, identity, private_addresses: private_addresses? })
 }
 
+/// What is said about a peer over HTTP must not be without effect.
+fn http_of_peers_applies(top: &Reader<'_>, dsp_http: Option<&DspHttp>, peers: &[Peer]) {
+    if matches!(dsp_http.map(|settings| &settings.identity), Some(DspIdentity::Members(_))) {
+        return;
+    }
+    let path = top.path().key("peers");
+    for (index, peer) in peers.iter().enumerate() {
+        let said =
+            [("http_identity", peer.http_identity.is_some()), ("push_roots", peer.push_roots.is_some())];
+        for (name, _) in said.into_iter().filter(|(_, said)| *said) {
+            let detail = "has an effect only where [dsp_http] serves members";
+            top.refuse_at(&path.index(index).key(name), &CONFLICT, detail);
+        }
+    }
+}
+
 fn dsp_identity(section: &Reader<'_>, us: Option<&ParticipantId>) -> Option<DspIdentity> {
     #[derive(Clone, Copy)]
     enum Mode {
@@ -189,7 +208,12 @@ fn authority(section: &Reader<'_>, base: &Path) -> Option<Authority> {
     })
 }
 
-fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Taken<Address>) -> Option<Peer> {
+fn peer(
+    section: &Reader<'_>,
+    base: &Path,
+    participants: &Taken<ParticipantId>,
+    dialled: &Taken<Address>,
+) -> Option<Peer> {
     /// A host with several addresses and a second site; each failing one costs a connection attempt.
     const MAX_ADDRESSES: usize = 16;
     let participant = section
@@ -200,6 +224,7 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
     let signatures = section.or("signatures", Signing::Required, values::choice(SIGNATURES))?;
     const PROOFS: &[(&str, Proof)] = &[("mutual-tls", Proof::MutualTls), ("bearer", Proof::Bearer)];
     let http_identity = section.or("http_identity", None, |value| values::choice(PROOFS)(value).map(Some));
+    let push_roots = section.optional("push_roots", values::certificates(base));
     // Who cannot sign speaks the Dataspace Protocol over HTTP and nothing else.
     let ours = signatures == Signing::Required;
     let replicate = section.or("replicate", ours, values::boolean);
@@ -218,6 +243,7 @@ fn peer(section: &Reader<'_>, participants: &Taken<ParticipantId>, dialled: &Tak
         replicate: replicate?,
         signatures,
         http_identity: http_identity?,
+        push_roots: push_roots?,
     })
 }
 

@@ -85,6 +85,7 @@ fn everything_can_be_set() {
         replicate = false
         signatures = "if-offered"
         http_identity = "bearer"
+        push_roots = "good.pem"
         [dsp_http]
         listen = "[::]:8443"
         base_url = "https://dsp.hong-kong.example/connector"
@@ -298,6 +299,15 @@ fn one_problem_each() {
             &["7 peers[0].http_identity bad-value: none of mutual-tls, bearer"],
         ),
         (
+            "[[peers]]\nparticipant = \"https://a.example/id\"\naddresses = [\"a:1\"]\nhttp_identity = \"bearer\"",
+            &["7 peers[0].http_identity conflict: only where [dsp_http] serves members"],
+        ),
+        (
+            "[[peers]]\nparticipant = \"https://a.example/id\"\naddresses = [\"a:1\"]\npush_roots = \"good.pem\"\n\
+             [dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"test\", participant = \"https://b.example/id\" }",
+            &["7 peers[0].push_roots conflict: only where [dsp_http] serves members"],
+        ),
+        (
             "[dsp_http]\nlisten = \"[::1]:0\"\nidentity = { mode = \"bearer\" }",
             &["4 dsp_http.base_url missing: https"],
         ),
@@ -340,7 +350,7 @@ level = "loud"
             "13 peers[1].addresses[2] bad-value: cannot be 0",
             "13 peers[1].addresses[3] bad-value: `999.1.1.1` is no host name",
             "13 peers[1].addresses[4] bad-value: in brackets",
-            "14 peers[1].weight unknown-key: known here are addresses, http_identity, participant",
+            "14 peers[1].weight unknown-key: known here are addresses, http_identity, participant, push_roots",
             "15 peers[2].participant missing: ",
             "16 peers[2].addresses missing: at least one",
             "18 logging.level bad-value: loud",

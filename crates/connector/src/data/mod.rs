@@ -5,6 +5,7 @@ pub mod holdings;
 pub mod keys;
 pub mod provider;
 pub mod pull;
+pub mod push;
 pub mod sessions;
 pub mod uses;
 
@@ -236,25 +237,32 @@ pub struct Progress {
 /// How far a transfer has come, on whichever side.
 pub async fn progress(node: &Arc<Node>, process: &TransferProcess) -> Result<Progress, Error> {
     let (role, pid) = (process.role(), process.pids().ours().to_owned());
-    let agreement = process.agreement_id().clone();
+    let (agreement, pushed) = (process.agreement_id().clone(), process.destination().is_some());
     let manifest = node
         .store
         .read(move |store| match role {
             Role::Provider => {
-                Ok::<_, Error>((provider::pinned(store, &pid)?.map(|p| p.manifest().clone()), Vec::new()))
+                let taken = if pushed { push::taken(store, &pid)? } else { Vec::new() };
+                let manifest = provider::pinned(store, &pid)?.map(|p| p.manifest().clone());
+                Ok::<_, Error>((manifest, Vec::new(), taken))
             }
             Role::Consumer => {
-                Ok((holdings::manifest(store, &agreement)?, holdings::objects(store, &agreement)?))
+                let objects = holdings::objects(store, &agreement)?;
+                Ok((holdings::manifest(store, &agreement)?, objects, Vec::new()))
             }
         })
         .await?;
-    let (Some(manifest), objects) = manifest else { return Ok(Progress::default()) };
+    let (Some(manifest), objects, taken) = manifest else { return Ok(Progress::default()) };
     let mut progress = totals(&manifest);
     for object in &objects {
         progress.bytes_done = progress.bytes_done.saturating_add(object.durable());
         if object.state() == ObjectState::Complete {
             progress.objects_done = progress.objects_done.saturating_add(1);
         }
+    }
+    for described in taken.into_iter().filter_map(|index| manifest.object(index)) {
+        progress.bytes_done = progress.bytes_done.saturating_add(described.size());
+        progress.objects_done = progress.objects_done.saturating_add(1);
     }
     if role == Role::Provider && process.state_name() == control_plane::transfer::StateName::Completed {
         progress.bytes_done = progress.bytes_total;

@@ -43,9 +43,9 @@ control_plane::refusal_codes! {
 }
 
 /// The first pause after a broken connection; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A source that is slower than this for one chunk is taken for gone, and asked again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Requests of one pull that wait to be sent: the opening and the receipt.
@@ -162,7 +162,7 @@ async fn work(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
 
 /// After a stop: a transfer that is no longer started needs no worker; one that still is was stopped for another
 /// reason (an agreement, a peer) and ends with it.
-async fn continue_or_end(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
+pub(super) async fn continue_or_end(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
     let process = transfers::get(node, pid).await?;
     if process.state_name() == StateName::Started {
         let id = process.agreement_id().clone();
@@ -175,7 +175,7 @@ async fn continue_or_end(node: &Arc<Node>, pid: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn end(node: &Arc<Node>, pid: &str, refusal: &Refusal) -> Result<(), Error> {
+pub(super) async fn end(node: &Arc<Node>, pid: &str, refusal: &Refusal) -> Result<(), Error> {
     match transfers::command(node, pid, Command::Terminate(Cause::of_refusal(refusal))).await {
         Ok(_) | Err(Error::Refused(_)) => Ok(()),
         Err(error) => Err(error),

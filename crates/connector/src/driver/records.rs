@@ -27,6 +27,8 @@ pub const AGREEMENT: &str = "agreement";
 pub const OPEN_WITH: &str = "open-with";
 /// Tag of a transfer that a pull worker must carry on.
 pub const PULLING: &str = "pulling";
+/// Tag of a transfer that a push worker must carry on.
+pub const PUSHING: &str = "pushing";
 
 fn peer_pid(peer: &ParticipantId, pid: &str) -> String {
     format!("{peer} {pid}")
@@ -115,6 +117,9 @@ pub fn put_transfer(tx: &Tx<'_>, process: &TransferProcess) -> Result<(), Error>
     let started = process.state_name() == control_plane::transfer::StateName::Started;
     if started && process.role() == control_plane::pids::Role::Consumer {
         tags.push((PULLING, "yes"));
+    }
+    if started && process.destination().is_some() {
+        tags.push((PUSHING, "yes"));
     }
     tx.tag(Collection::Transfers, key, &tags)?;
     Ok(())

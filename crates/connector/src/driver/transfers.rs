@@ -12,6 +12,7 @@ use control_plane::transfer::{
     UNKNOWN_AGREEMENT, UNKNOWN_PROCESS, Undelivered,
 };
 use control_plane::{Refusal, UnixMillis};
+use dsp::HTTP_PUSH;
 use identity::Statement;
 use store::{Collection, OutboxItem, Tx, crash_point};
 
@@ -118,11 +119,11 @@ pub async fn start(node: &Arc<Node>, pid: &str) -> Result<TransferProcess, Error
                 (Role::Provider, StateName::Requested) => {
                     let statement = crate::peers::statement(tx, process.counterparty())?;
                     data::provider::may_start(&worker, tx, &held, &pid, statement.as_ref(), now)?;
-                    Some(data_address(&worker, tx, &process, now)?)
+                    data_address(&worker, tx, &process, now)?
                 }
                 // A credential of a suspended pull may have been seen by whoever made us suspend it.
                 (Role::Provider, StateName::Suspended) if process.format() != GRPC_PULL => {
-                    Some(data_address(&worker, tx, &process, now)?)
+                    data_address(&worker, tx, &process, now)?
                 }
                 _ => None,
             };
@@ -132,17 +133,18 @@ pub async fn start(node: &Arc<Node>, pid: &str) -> Result<TransferProcess, Error
     Ok(settle(node, stored))
 }
 
-/// Where the consumer finds the bytes.
+/// Where the consumer finds the bytes, unless we send them.
 fn data_address(
     node: &Node,
     tx: &Tx<'_>,
     process: &TransferProcess,
     now: UnixMillis,
-) -> Result<DataAddress, Error> {
-    if process.format() == GRPC_PULL {
-        return Ok(DataAddress::new(GRPC_PULL, "", [])?);
-    }
-    http::data::address(node, tx, process, now)
+) -> Result<Option<DataAddress>, Error> {
+    Ok(match process.format() {
+        GRPC_PULL => Some(DataAddress::new(GRPC_PULL, "", [])?),
+        HTTP_PUSH => None,
+        _ => Some(http::data::address(node, tx, process, now)?),
+    })
 }
 
 /// Ends every transfer under an agreement that may no longer be acted on; part of the caller's transaction.
@@ -262,7 +264,11 @@ pub fn settle(node: &Arc<Node>, stored: Stored) -> TransferProcess {
         (Some(Flow::Go), Role::Consumer) if data::pull::is_ours(node, &process) => {
             data::pull::spawn(node.clone(), pid.to_owned());
         }
-        // A provider's bytes flow when the consumer asks for them.
+        // Other bytes of a provider flow when the consumer asks for them. A push begins with the acknowledgement of the
+        // start, so that its receiver is ready.
+        (Some(Flow::Go) | None, Role::Provider) if data::push::is_to_push(&process) => {
+            data::push::spawn(node.clone(), pid.to_owned());
+        }
         (Some(Flow::Go), Role::Provider | Role::Consumer) | (None, _) => {}
         (Some(Flow::Halt), _) => {
             node.data.stop_transfer(pid, &Refusal::new(&STOPPED, process.state_name().as_str()));
@@ -299,6 +305,7 @@ fn receive_in(
             process.receive(&received, &held, now)?
         }
         (None, Message::Request(request)) => {
+            http::push::require_fit(node, request)?;
             let held = records::agreement(tx, &request.agreement_id)?;
             let pid = ProviderPid::parse(&fresh::urn())?;
             TransferProcess::opened_by_peer(
@@ -335,7 +342,7 @@ fn started_or_ended(
     let held = held(tx, step.next.agreement_id())?;
     let may_start = data::provider::may_start(node, tx, &held, step.next.pids().ours(), statement, now);
     let command = match may_start.and_then(|()| data_address(node, tx, &step.next, now)) {
-        Ok(address) => Command::Start(Some(address)),
+        Ok(address) => Command::Start(address),
         Err(error) => {
             let refusal = error.into_refusal();
             tracing::info!(transfer = step.next.pids().ours(), code = refusal.code.code, detail = %refusal.detail, "transfer not started");

@@ -1,17 +1,22 @@
 //! One HTTP request to a peer, at an address that was checked before it is connected to: no redirects, no proxies.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use control_plane::Refusal;
 use control_plane::ids::{ParticipantId, printable};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
-use hyper::{HeaderMap, Request, Uri, header};
+use hyper::http::request::Builder;
+use hyper::{HeaderMap, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::{ADDRESS_NOT_USABLE, encoding};
@@ -63,54 +68,111 @@ pub async fn post(
 ) -> Result<Answer, Error> {
     let target = target(settings, url)?;
     let mut request = Request::post(target.path.as_str())
-        .header(header::HOST, target.authority.as_str())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
-        .header(header::ACCEPT_ENCODING, encoding::GZIP)
-        .header(header::USER_AGENT, "fairlead");
-    let stream = connect(settings, &target).await?;
-    match &settings.identity {
-        DspIdentity::Test(_) => {
-            let request = request.body(Full::from(body)).map_err(Error::ours)?;
-            exchange(stream, request, max_answer).await
-        }
-        DspIdentity::Members(_) => {
-            let mut config = (*node.identity.client_config(peer)?).clone();
-            config.alpn_protocols = vec![super::server::ALPN_HTTP1.to_vec()];
-            let shown = super::proof::watch(&mut config);
-            let handshake =
-                TlsConnector::from(std::sync::Arc::new(config)).connect(identity::tls::server_name(), stream);
-            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
-                .await
-                .map_err(|_| not_reached("the TLS handshake took too long"))?
-                .map_err(|error| match crate::transport::tls_refusal(&error) {
-                    Some(refusal) => refusal,
-                    None => not_reached(error),
-                })?;
-            let credential = super::proof::credential(node, peer, shown.certificate())?;
-            request = request.header(header::AUTHORIZATION, format!("Bearer {credential}"));
-            let request = request.body(Full::from(body)).map_err(Error::ours)?;
-            exchange(stream, request, max_answer).await
-        }
+        .header(header::ACCEPT_ENCODING, encoding::GZIP);
+    let (stream, shown) = connected(node, settings, Receiver::Member(peer), &target).await?;
+    if let Some(shown) = shown {
+        let credential = super::proof::credential(node, peer, shown.certificate())?;
+        request = request.header(header::AUTHORIZATION, format!("Bearer {credential}"));
     }
+    let request = named(request, &target).body(Full::<Bytes>::from(body)).map_err(Error::ours)?;
+    let (answer, _driven) = exchange(stream, request).await?;
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, max_answer).collect().await;
+    let body = body.map_err(|error| Refusal::new(&BAD_ANSWER, error.to_string()))?.to_bytes();
+    let body = encoding::decoded(&parts.headers, body, max_answer)?;
+    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max_answer: usize) -> Result<Answer, Error>
+/// Who must be at the other end of TLS.
+pub enum Receiver<'a> {
+    /// Exactly this member of our data space.
+    Member(&'a ParticipantId),
+    /// Whoever has a certificate for the host's name under the roots of this configuration.
+    Host(Arc<rustls::ClientConfig>),
+}
+
+/// Sends `body` with the method and headers of `request` to `url`, and takes the status: the rest of an answer is nobody's
+/// business. Dropped, it closes the connection.
+///
+/// # Errors
+/// [`NOT_REACHED`], [`ADDRESS_NOT_USABLE`], or why a certificate was refused.
+pub async fn push<B>(
+    node: &Node,
+    settings: &DspHttp,
+    receiver: Receiver<'_>,
+    url: &str,
+    request: Builder,
+    body: B,
+) -> Result<u16, Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let target = target(settings, url)?;
+    let (stream, _) = connected(node, settings, receiver, &target).await?;
+    let request = named(request.uri(target.path.as_str()), &target).body(body).map_err(Error::ours)?;
+    let (answer, _driven) = exchange(stream, request).await?;
+    Ok(answer.status().as_u16())
+}
+
+fn named(request: Builder, target: &Target) -> Builder {
+    request.header(header::HOST, target.authority.as_str()).header(header::USER_AGENT, "fairlead")
+}
+
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+
+/// A connection to the target, and to a member what of ours was shown on it.
+async fn connected(
+    node: &Node,
+    settings: &DspHttp,
+    receiver: Receiver<'_>,
+    target: &Target,
+) -> Result<(Box<dyn Io>, Option<Arc<super::proof::Shown>>), Error> {
+    let stream = connect(settings, target).await?;
+    let (mut config, name) = match (&settings.identity, receiver) {
+        (DspIdentity::Test(_), _) => return Ok((Box::new(stream), None)),
+        (DspIdentity::Members(_), Receiver::Member(peer)) => {
+            ((*node.identity.client_config(peer)?).clone(), identity::tls::server_name())
+        }
+        (DspIdentity::Members(_), Receiver::Host(config)) => {
+            let name = ServerName::try_from(target.host.clone());
+            ((*config).clone(), name.map_err(|_| Refusal::new(&ADDRESS_NOT_USABLE, "no name of a host"))?)
+        }
+    };
+    config.alpn_protocols = vec![super::server::ALPN_HTTP1.to_vec()];
+    let shown = super::proof::watch(&mut config);
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(|_| not_reached("the TLS handshake took too long"))?
+        .map_err(|error| match crate::transport::tls_refusal(&error) {
+            Some(refusal) => refusal,
+            None => not_reached(error),
+        })?;
+    Ok((Box::new(stream), Some(shown)))
+}
+
+/// Sends a request; its connection lives as long as the set beside the answer.
+async fn exchange<B>(
+    stream: Box<dyn Io>,
+    request: Request<B>,
+) -> Result<(Response<Incoming>, JoinSet<()>), Error>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(not_reached)?;
-    let driven = tokio::spawn(connection);
-    let answered = async {
-        let (parts, body) = sender.send_request(request).await.map_err(not_reached)?.into_parts();
-        let body = Limited::new(body, max_answer).collect().await;
-        let body = body.map_err(|error| Refusal::new(&BAD_ANSWER, error.to_string()))?.to_bytes();
-        let body = encoding::decoded(&parts.headers, body, max_answer)?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
-    }
-    .await;
-    driven.abort();
-    answered
+    let mut driven = JoinSet::new();
+    driven.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a peer ended");
+        }
+    });
+    Ok((sender.send_request(request).await.map_err(not_reached)?, driven))
 }
 
 fn not_reached(cause: impl std::fmt::Display) -> Refusal {
@@ -133,6 +195,14 @@ pub fn require_usable(settings: &DspHttp, url: &str) -> Result<(), Refusal> {
     if url.contains('?') {
         return Err(Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: a query", printable(url))));
     }
+    require_target(settings, url)
+}
+
+/// As [`require_usable`], for an address that may have a query.
+///
+/// # Errors
+/// [`ADDRESS_NOT_USABLE`].
+pub fn require_target(settings: &DspHttp, url: &str) -> Result<(), Refusal> {
     target(settings, url).map(drop)
 }
 
@@ -150,8 +220,13 @@ fn target(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
         (_, DspIdentity::Test(_)) => return Err(refuse("a test speaks http")),
         (_, DspIdentity::Members(_)) => return Err(refuse("only https")),
     };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    // A name is judged by what it resolves to when it is connected to.
+    if host.parse().is_ok_and(|address| !may_call(settings, address)) {
+        return Err(refuse("not an address to be called"));
+    }
     Ok(Target {
-        host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
+        host: host.to_owned(),
         port: authority.port_u16().unwrap_or(default),
         authority: authority.as_str().to_owned(),
         path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),

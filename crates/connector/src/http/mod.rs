@@ -1,7 +1,8 @@
 //! The HTTPS binding of the Dataspace Protocol: its messages go through the same drivers as those of gRPC.
 //!
 //! A process uses the binding of its counterparty's address ([`is_http`]). [`server`] takes what others send,
-//! [`deliver`] sends what transactions queued, [`data`] lets outsiders pull, [`identity`] says who they are.
+//! [`deliver`] sends what transactions queued, [`data`] lets outsiders pull, [`push`] sends them data, [`identity`] says who
+//! they are.
 
 pub mod catalogue;
 pub mod client;
@@ -10,6 +11,7 @@ pub mod deliver;
 mod encoding;
 pub mod identity;
 mod proof;
+pub mod push;
 pub mod range;
 mod route;
 pub mod server;
@@ -21,7 +23,7 @@ use control_plane::pids::Role;
 use control_plane::terms::Offer;
 use control_plane::transfer::GRPC_PULL;
 use dsp::names::Names;
-use dsp::{Canonical, HTTP_PULL, Speaking};
+use dsp::{Canonical, HTTP_PULL, HTTP_PUSH, Speaking};
 
 use crate::config::{DspHttp, DspIdentity};
 use crate::node::Node;
@@ -66,7 +68,7 @@ fn root(node: &Node) -> Result<&str, Refusal> {
 
 /// The formats in which our datasets can be had.
 pub fn formats(node: &Node) -> &'static [&'static str] {
-    if node.dsp_root.get().is_some() { &[GRPC_PULL, HTTP_PULL] } else { &[GRPC_PULL] }
+    if node.dsp_root.get().is_some() { &[GRPC_PULL, HTTP_PULL, HTTP_PUSH] } else { &[GRPC_PULL] }
 }
 
 /// Whether `peer` speaks the Dataspace Protocol and nothing else of ours.

@@ -38,6 +38,7 @@ pub fn encode_transfer(process: &TransferProcess) -> Result<Vec<u8>> {
         agreement: text(&process.agreement_id),
         dataset: text(&process.dataset),
         format: process.format.clone(),
+        destination: stored_address(process.destination.as_ref()),
         state: StoredState::of(&process.state)?,
         callback: process.address.as_ref().map(text),
         history,
@@ -108,6 +109,7 @@ pub fn decode_transfer(bytes: &[u8]) -> Result<TransferProcess> {
         agreement_id: AgreementId::parse(&stored.agreement)?,
         dataset: DatasetId::parse(&stored.dataset)?,
         format: stored.format,
+        destination: restored_address(stored.destination)?,
         state,
         address: callback(stored.callback.as_ref())?,
         history,
@@ -141,6 +143,9 @@ struct Stored {
     agreement: String,
     dataset: String,
     format: String,
+    /// Rows from before data was sent to an address have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    destination: Option<StoredAddress>,
     state: StoredState,
     callback: Option<String>,
     history: Vec<StoredTransition>,
@@ -242,11 +247,30 @@ impl Ids {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum StoredMessage {
-    Request { message_id: String, consumer_pid: String, agreement: String, format: String, callback: String },
-    Start { ids: Ids, data_address: Option<StoredAddress> },
-    Completion { ids: Ids },
-    Suspension { ids: Ids, cause: StoredCause },
-    Termination { ids: Ids, cause: StoredCause },
+    Request {
+        message_id: String,
+        consumer_pid: String,
+        agreement: String,
+        format: String,
+        callback: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data_address: Option<StoredAddress>,
+    },
+    Start {
+        ids: Ids,
+        data_address: Option<StoredAddress>,
+    },
+    Completion {
+        ids: Ids,
+    },
+    Suspension {
+        ids: Ids,
+        cause: StoredCause,
+    },
+    Termination {
+        ids: Ids,
+        cause: StoredCause,
+    },
 }
 
 impl StoredMessage {
@@ -258,6 +282,7 @@ impl StoredMessage {
                 agreement: text(&request.agreement_id),
                 format: request.format.clone(),
                 callback: text(&request.callback),
+                data_address: stored_address(request.data_address.as_ref()),
             },
             Message::Start(start) => Self::Start {
                 ids: Ids::of(&start.message_id, &start.provider_pid, &start.consumer_pid),
@@ -279,13 +304,14 @@ impl StoredMessage {
 
     fn restore(self) -> Result<Message> {
         Ok(match self {
-            Self::Request { message_id, consumer_pid, agreement, format, callback } => {
+            Self::Request { message_id, consumer_pid, agreement, format, callback, data_address } => {
                 Message::Request(TransferRequest {
                     message_id: MessageId::parse(&message_id)?,
                     consumer_pid: ConsumerPid::parse(&consumer_pid)?,
                     agreement_id: AgreementId::parse(&agreement)?,
                     format,
                     callback: CallbackAddress::parse(&callback)?,
+                    data_address: restored_address(data_address)?,
                 })
             }
             Self::Start { ids, data_address } => {

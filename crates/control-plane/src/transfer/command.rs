@@ -66,6 +66,7 @@ impl TransferProcess {
             agreement_id: held.id().clone(),
             dataset: held.target().clone(),
             format: opening.format.clone(),
+            destination: None,
             state: State::Requested,
             address: opening.address,
             history: Vec::new(),
@@ -79,6 +80,7 @@ impl TransferProcess {
             agreement_id: held.id().clone(),
             format: opening.format,
             callback: opening.callback,
+            data_address: None,
         });
         Ok(process.sending(State::Requested, message, now))
     }

@@ -52,6 +52,8 @@ pub struct TransferRequest {
     pub format: String,
     /// Where the provider may call back.
     pub callback: CallbackAddress,
+    /// Where the data is to be sent, if the format is one in which the provider sends.
+    pub data_address: Option<DataAddress>,
 }
 
 /// Bytes may flow.
@@ -151,6 +153,11 @@ impl DataAddress {
     /// Named properties; may hold credentials.
     pub fn properties(&self) -> &BTreeMap<String, String> {
         &self.properties
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        let properties = self.properties.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        [self.endpoint_type.as_str(), self.endpoint.as_str()].into_iter().chain(properties)
     }
 }
 
@@ -266,12 +273,10 @@ impl Message {
         match self {
             Self::Request(message) => {
                 fields.extend([message.agreement_id.as_str(), &message.format, message.callback.as_str()]);
+                fields.extend(message.data_address.iter().flat_map(DataAddress::fields));
             }
             Self::Start(message) => {
-                if let Some(address) = &message.data_address {
-                    fields.extend([address.endpoint_type.as_str(), &address.endpoint]);
-                    fields.extend(address.properties.iter().flat_map(|(name, value)| [name.as_str(), value]));
-                }
+                fields.extend(message.data_address.iter().flat_map(DataAddress::fields));
             }
             Self::Completion(_) => {}
             Self::Suspension(TransferSuspension { cause, .. })

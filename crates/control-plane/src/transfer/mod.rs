@@ -93,6 +93,7 @@ pub struct TransferProcess {
     pub(crate) agreement_id: AgreementId,
     pub(crate) dataset: DatasetId,
     pub(crate) format: String,
+    pub(crate) destination: Option<DataAddress>,
     pub(crate) state: State,
     pub(crate) address: Option<CallbackAddress>,
     pub(crate) history: Vec<Transition>,
@@ -278,6 +279,11 @@ impl TransferProcess {
         &self.format
     }
 
+    /// Where the consumer wants the data to be sent, if it asked for that.
+    pub fn destination(&self) -> Option<&DataAddress> {
+        self.destination.as_ref()
+    }
+
     /// The state with what is true in it.
     pub fn state(&self) -> &State {
         &self.state
@@ -397,6 +403,11 @@ impl TransferProcess {
 
     fn unchanged(&self) -> Step {
         Step { next: self.clone(), effects: Vec::new(), repeat: true }
+    }
+
+    /// Whether the peer is known to have heard the last that we said.
+    pub fn is_heard(&self) -> bool {
+        self.last_sent.as_ref().is_none_or(|sent| sent.settled)
     }
 
     fn awaits(&self, message_id: &MessageId) -> bool {

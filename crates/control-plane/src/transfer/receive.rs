@@ -71,6 +71,7 @@ impl TransferProcess {
             agreement_id: request.agreement_id.clone(),
             dataset: agreement.signed.agreement().target().clone(),
             format: request.format.clone(),
+            destination: request.data_address.clone(),
             state: State::Requested,
             address: Some(request.callback.clone()),
             history: Vec::new(),

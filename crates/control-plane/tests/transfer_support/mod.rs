@@ -6,6 +6,7 @@ use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
 use control_plane::transfer::{
     Command, DataAddress, Effect, GRPC_PULL, Message, Opening, Received, StateName, Step, TransferProcess,
+    TransferRequest,
 };
 use control_plane::{Refusal, UnixMillis};
 
@@ -29,6 +30,22 @@ pub fn opened() -> Step {
         message_id: id("open"),
     };
     TransferProcess::open_as_consumer(opening, c_pid(), &held(), AT).unwrap()
+}
+
+/// A request to send the data to an address.
+pub fn pushed() -> Message {
+    let Message::Request(request) = sent_by(&opened()) else { unreachable!("an opening step asks") };
+    let properties = [("authorization".to_owned(), "secret".to_owned())];
+    let address = DataAddress::new("https://w3id.org/idsa/v4.1/HTTP", "https://in.example/1", properties);
+    Message::Request(TransferRequest { data_address: Some(address.unwrap()), ..request })
+}
+
+/// The provider's side of what `request` opened.
+pub fn opened_by(request: &Message) -> TransferProcess {
+    let received = Received { sender: &consumer(), message: request };
+    TransferProcess::opened_by_peer(&received, p_pid(), &provider(), Some(&held()), &[FORMAT], AT)
+        .unwrap()
+        .next
 }
 
 pub fn sent_by(step: &Step) -> Message {

@@ -197,7 +197,7 @@ pub struct TransferProcess {
     #[prost(enumeration = "TransferState", tag = "3")]
     pub state: i32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TransferRequestMessage {
     #[prost(string, tag = "1")]
     pub message_id: ::prost::alloc::string::String,
@@ -209,6 +209,9 @@ pub struct TransferRequestMessage {
     pub format: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub callback_address: ::prost::alloc::string::String,
+    /// Where the provider sends the data, for a format in which it does.
+    #[prost(message, optional, tag = "6")]
+    pub data_address: ::core::option::Option<DataAddress>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DataAddress {
