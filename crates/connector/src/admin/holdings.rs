@@ -20,7 +20,7 @@ use super::{Answers, bad_argument, instant, next_page, page, refuse};
 use crate::data::holdings::{self, DESTROYED, Holding, INCOMPLETE, NO_HOLDING};
 use crate::data::provider::data_error;
 use crate::data::uses::{self, SessionPort};
-use crate::data::{FlowOf, keys, register};
+use crate::data::{FlowOf, keys, leases, register};
 use crate::driver::records;
 use crate::error::Error;
 use crate::fresh;
@@ -71,7 +71,7 @@ pub async fn delete(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Res
 async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&holding.agreement)?;
     let key = id.clone();
-    let (held, objects, spent, duties) = node
+    let (held, objects, spent, duties, taken) = node
         .store
         .read(move |store| {
             Ok::<_, Error>((
@@ -79,6 +79,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
                 holdings::objects(store, &key)?,
                 store.counter(&holdings::uses_counter(&key))?,
                 store.duties_of(key.as_str(), None, store::MAX_PAGE)?,
+                leases::taken(store, &key)?,
             ))
         })
         .await?;
@@ -95,7 +96,15 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
         "partial"
     };
     let left = uses::uses_left(&policy, spent, now);
+    let lease = match policy.lease_millis() {
+        None => "",
+        Some(_) if node.data.leases.live(&id, now).is_some() => "live",
+        Some(_) => "needed",
+    };
     Ok(admin::Holding {
+        lease: lease.to_owned(),
+        leased_at: instant(taken.map(|granted| granted.last)),
+        lease_until: instant(taken.map(|granted| granted.until)),
         agreement: holding.agreement.clone(),
         dataset: holding.dataset.clone(),
         assigner: holding.assigner.clone(),
@@ -190,14 +199,18 @@ pub async fn open_use(
     let (registered, stop) = register(node, of);
     let session = SessionId::parse(&fresh::urn())?;
     let clock: Arc<dyn data_plane::Clock> = node.clock.clone();
-    let port = Arc::new(SessionPort::new(node.clone()));
-    let mut session = UseSession::open(port, clock, session, asked, stop).await?;
-    let object = match session.object(&node.data.sealed, &record, &key).await {
+    let port = Arc::new(SessionPort::new(node.clone()).beginning_with(&[&record]));
+    let mut session = UseSession::open(port.clone(), clock, session, asked, stop).await?;
+    let object = match port.unlock(record.clone(), key).await {
+        Ok((row, key)) => session.object(&node.data.sealed, &row, &key).await.map_err(data_error),
+        Err(error) => Err(error),
+    };
+    let object = match object {
         Ok(object) => object,
         // The use is spent; its receipt says that nothing was released.
         Err(error) => {
             session.close().await?;
-            return Err(data_error(error));
+            return Err(error);
         }
     };
     let end = match request.length {
