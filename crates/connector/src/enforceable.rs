@@ -17,6 +17,23 @@ control_plane::refusal_codes! {
         "a duty without a deadline can never be overdue, so it is not accepted",
         "沒有期限的義務永不逾期，因此不予接受", "没有期限的义务永不逾期，因此不予接受",
         clause "usage control: acceptance list", next "constrain the duty by dateTime, or by the time since signing or first use";
+    LEASE_TOO_SHORT = "policy/lease-too-short", Policy,
+        "the policy asks for key leases shorter than two seconds", "政策要求的金鑰租約短於兩秒", "策略要求的密钥租约短于两秒",
+        clause "fl:keyLease", next "allow at least two seconds since the last key lease";
+    LEASE_NEEDS_GRPC = "policy/lease-needs-grpc", Policy,
+        "the policy asks for key leases, which exist only between connectors that speak our gRPC services",
+        "政策要求金鑰租約，而租約僅存在於使用本系統 gRPC 服務的連接器之間",
+        "策略要求密钥租约，而租约仅存在于使用本系统 gRPC 服务的连接器之间",
+        clause "fl:keyLease", next "negotiate and pull over gRPC, or agree on terms without `fl:keyLease`";
+}
+
+/// Refuses a policy that could not be held towards a peer reached over HTTP: key leases are a service of our own between
+/// members.
+pub fn require_between(policy: &Policy, over_http: bool) -> Result<(), Refusal> {
+    if over_http && policy.lease_millis().is_some() {
+        return Err(Refusal::new(&LEASE_NEEDS_GRPC, format!("`{}`", short(operand::KEY_LEASE))));
+    }
+    require(policy)
 }
 
 /// Operands for which facts are provided at provider and consumer: clock, counter, first use, statement, request.
@@ -31,14 +48,20 @@ const SUPPORTED: &[&str] = &[
     operand::PARTICIPANT,
     operand::SINCE_SIGNING,
     operand::SINCE_FIRST_USE,
-    operand::JURISDICTION,
     operand::SECURITY_PROFILE,
+    operand::KEY_LEASE,
 ];
+
+/// A lease is renewed at half of its time: shorter ones would ask the provider without pause.
+const SHORTEST_LEASE_MS: i64 = 2_000;
 
 /// Refuses a policy that this connector could not hold, naming the first operand or duty.
 pub fn require(policy: &Policy) -> Result<(), Refusal> {
     if let Some(unknown) = policy.operands().into_iter().find(|operand| !SUPPORTED.contains(operand)) {
         return Err(Refusal::new(&UNSUPPORTED_OPERAND, format!("`{}`", short(unknown))));
+    }
+    if let Some(shortest) = policy.lease_millis().filter(|shortest| *shortest < SHORTEST_LEASE_MS) {
+        return Err(Refusal::new(&LEASE_TOO_SHORT, format!("{shortest} ms")));
     }
     for duty in policy.duties() {
         if !duty.is_delete() {
@@ -81,6 +104,15 @@ mod tests {
             &format!(r#"{{"action":"read","constraint":[{metered}]}}"#),
             Some("policy/unsupported-operand"),
         );
+        let lease = |bound: &str| {
+            format!(
+                r#"{{"action":"read","constraint":[{{"leftOperand":"fl:keyLease","operator":"lteq",
+                    "rightOperand":{{"@value":"{bound}","@type":"xsd:duration"}}}}]}}"#
+            )
+        };
+        check(&lease("P7D"), None);
+        check(&lease("PT2S"), None);
+        check(&lease("PT1.9S"), Some("policy/lease-too-short"));
         check(r#"{"action":"read","duty":[{"action":"inform"}]}"#, Some("policy/unsupported-duty"));
         check(r#"{"action":"read","duty":[{"action":"delete"}]}"#, Some("policy/duty-without-deadline"));
         let by = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":{"@value":"2030-01-01T00:00:00Z","@type":"xsd:dateTime"}}"#;

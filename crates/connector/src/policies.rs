@@ -179,6 +179,7 @@ mod tests {
             let facts = facts_about(Some(&about), NOW)
                 .uses_spent(0)
                 .first_use(NOW)
+                .leased(NOW)
                 .signed(NOW)
                 .purpose("dpv:ScientificResearch");
             let policy = offer.as_if_agreed();

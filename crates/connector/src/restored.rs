@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use control_plane::Refusal;
 use control_plane::ids::{AgreementId, ParticipantId};
+use control_plane::{Refusal, UnixMillis};
 use store::{Collection, Expect, Snapshot, Tx};
 
 use crate::catalogue::replication::replicas;
@@ -76,6 +76,7 @@ pub async fn close_counted(node: &Arc<Node>) -> Result<(), Error> {
                     }
                 }
             }
+            close_lent(tx, &worker, now)?;
             for replica in &replicas {
                 tx.put(Collection::Local, &format!("{UNASKED}{replica}"), b"", Expect::Any)?;
             }
@@ -87,6 +88,30 @@ pub async fn close_counted(node: &Arc<Node>) -> Result<(), Error> {
             settle(tx)
         })
         .await
+}
+
+/// As provider: the counts that our leases were granted by may lie behind, too. The consumer tells how long our ledger
+/// was when it last saw it.
+fn close_lent(tx: &Tx<'_>, node: &Arc<Node>, now: UnixMillis) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let rows = tx.scan(Collection::Agreements, "", after.as_deref(), store::MAX_PAGE)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        for row in &rows {
+            let id = AgreementId::parse(&row.key)?;
+            let Some(held) = records::agreement(tx, &id)? else { continue };
+            let agreement = held.signed.agreement();
+            if *agreement.assigner() != node.us {
+                continue;
+            }
+            let policy = node.policies.compiled(agreement.text())?;
+            if policy.lease_millis().is_some() && uses::uses_left(&policy, 0, now).is_some() {
+                let assignee = agreement.assignee().as_str().as_bytes();
+                tx.put(Collection::Local, &unconfirmed_key(&row.key), assignee, Expect::Any)?;
+            }
+        }
+    }
 }
 
 /// A provider told how long our ledger was when it last saw it: opens its agreements if nothing was lost.

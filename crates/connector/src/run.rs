@@ -19,6 +19,7 @@ use proto::dsp::transfer_consumer_service_server::TransferConsumerServiceServer;
 use proto::dsp::transfer_provider_service_server::TransferProviderServiceServer;
 use proto::dsp::version_service_server::VersionServiceServer;
 use proto::identity::identity_service_server::IdentityServiceServer;
+use proto::lease::lease_service_server::LeaseServiceServer;
 use proto::notice::notice_service_server::NoticeServiceServer;
 use store::{Options, Store, StoreError};
 use tokio::task::JoinSet;
@@ -34,6 +35,7 @@ use crate::driver::outbox;
 use crate::error::Error;
 use crate::grpc::dsp::{As, Versions};
 use crate::grpc::identity::Exchange;
+use crate::grpc::lease::Leases;
 use crate::grpc::notice::Notices;
 use crate::node::Node;
 use crate::policies::Policies;
@@ -95,6 +97,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(catalogue::replication::run(node.clone()));
     tasks.spawn(trust::run(node.clone()));
     tasks.spawn(data::duties::run(node.clone()));
+    tasks.spawn(data::leases::run(node.clone()));
     data::pull::resume_all(&node).await?;
     data::push::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));
@@ -303,7 +306,8 @@ fn serve_peers(node: &Arc<Node>, socket: tokio::net::TcpListener, tasks: &mut Jo
         .add_service(limited!(NoticeServiceServer(Notices(node.clone()))))
         .add_service(limited!(CatalogServiceServer(catalogue_service::Catalog(node.clone()))))
         .add_service(limited!(ReplicationServiceServer(catalogue_service::Replication(node.clone()))))
-        .add_service(limited!(DataServiceServer(provider::DataPlane(node.clone()))));
+        .add_service(limited!(DataServiceServer(provider::DataPlane(node.clone()))))
+        .add_service(limited!(LeaseServiceServer(Leases(node.clone()))));
     let stop = node.stop.clone();
     tasks.spawn(async move {
         let served =

@@ -278,7 +278,7 @@ async fn begin(
 ) -> Result<Stage, DataError> {
     let key = DataKey::generate()?;
     let wrapped = key.wrap(&header.object, under)?;
-    let record = ObjectRecord::begin(header, SealedStore::fresh_name()?, entry, wrapped)?;
+    let record = ObjectRecord::begin(header, SealedStore::fresh_name()?, entry, wrapped, under)?;
     if record.size() <= CHUNK_BYTES as u64 {
         return Ok(Stage::Single { store: store.clone(), record, key, chunk: None });
     }

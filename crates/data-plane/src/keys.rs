@@ -188,13 +188,14 @@ impl KeyEncryption for FileKek {
 #[derive(Clone)]
 pub struct AgreementKey {
     agreement: AgreementId,
+    epoch: Option<u64>,
     key: KeyBytes,
 }
 
 impl AgreementKey {
     /// A fresh key.
     pub fn generate(agreement: AgreementId) -> Result<Self, DataError> {
-        Ok(Self { agreement, key: random_key()? })
+        Ok(Self { agreement, epoch: None, key: random_key()? })
     }
 
     /// The agreement it belongs to.
@@ -214,21 +215,73 @@ impl AgreementKey {
         kek: &dyn KeyEncryption,
     ) -> Result<Self, DataError> {
         let key = kek.unwrap(&agreement_context(&agreement), wrapped)?;
-        Ok(Self { agreement, key })
+        Ok(Self { agreement, epoch: None, key })
     }
 
-    /// The wrapping key of a leased agreement: HKDF-SHA-256 of the local key and the provider's share.
-    pub fn leased(&self, share: &[u8]) -> Result<Self, DataError> {
+    /// The key that a leased object's data key is wrapped under: HKDF-SHA-256 of the local key and the provider's share.
+    pub fn leased(&self, object: &ObjectId, share: &LeaseShare) -> Result<Self, DataError> {
         let failed = |_| DataError::Crypto("derive the leased key");
-        let info = [b"fairlead-lease/1\n".as_slice(), self.agreement.as_str().as_bytes()];
+        let epoch = share.epoch.to_be_bytes();
+        let info =
+            associated(&[b"lease", self.agreement.as_str().as_bytes(), object.as_str().as_bytes(), &epoch]);
         let mut key = Zeroizing::new([0; KEY_BYTES]);
-        hkdf::Salt::new(hkdf::HKDF_SHA256, share)
+        hkdf::Salt::new(hkdf::HKDF_SHA256, share.key.as_slice())
             .extract(self.key.as_slice())
-            .expand(&info, hkdf::HKDF_SHA256)
+            .expand(&[&info], hkdf::HKDF_SHA256)
             .map_err(failed)?
             .fill(key.as_mut_slice())
             .map_err(failed)?;
-        Ok(Self { agreement: self.agreement.clone(), key })
+        Ok(Self { agreement: self.agreement.clone(), epoch: Some(share.epoch), key })
+    }
+
+    /// The lease epoch of a derived key; `None` for the agreement's own.
+    pub(crate) const fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+}
+
+/// The provider's part of the key of one leased object, of one epoch. Zeroised when dropped.
+#[derive(Clone)]
+pub struct LeaseShare {
+    epoch: u64,
+    key: KeyBytes,
+}
+
+impl LeaseShare {
+    /// A fresh share of this epoch.
+    pub fn generate(epoch: u64) -> Result<Self, DataError> {
+        Ok(Self { epoch, key: random_key()? })
+    }
+
+    /// A share as it was told; `use/key-refused` unless it has 32 bytes.
+    pub fn from_bytes(epoch: u64, bytes: &[u8]) -> Result<Self, Refusal> {
+        let key = bytes.try_into().map_err(|_| Refusal::new(&KEY_REFUSED, "a share is not 32 bytes"))?;
+        Ok(Self { epoch, key: Zeroizing::new(key) })
+    }
+
+    /// Its epoch; grows with each rotation.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The 32 bytes to tell.
+    pub fn bytes(&self) -> &[u8] {
+        self.key.as_slice()
+    }
+
+    /// Wraps it for its row, bound to the row's name.
+    pub fn wrap(&self, row: &str, kek: &dyn KeyEncryption) -> Result<WrappedKey, DataError> {
+        kek.wrap(&share_context(row), &self.key)
+    }
+
+    /// Opens a row's share; `use/key-refused` for another row's, another epoch of the key, or an altered one.
+    pub fn unwrap(
+        row: &str,
+        epoch: u64,
+        wrapped: &WrappedKey,
+        kek: &dyn KeyEncryption,
+    ) -> Result<Self, DataError> {
+        Ok(Self { epoch, key: kek.unwrap(&share_context(row), wrapped)? })
     }
 }
 
@@ -282,6 +335,10 @@ fn random_key() -> Result<KeyBytes, DataError> {
 
 fn agreement_context(agreement: &AgreementId) -> Vec<u8> {
     [b"agreement\n", agreement.as_str().as_bytes()].concat()
+}
+
+fn share_context(row: &str) -> Vec<u8> {
+    [b"lease-share\n", row.as_bytes()].concat()
 }
 
 fn data_context<'a>(agreement: &'a AgreementId, object: &'a ObjectId) -> [&'a [u8]; 3] {
@@ -414,8 +471,29 @@ mod tests {
         let wrapped = data.wrap(&one, &key).unwrap();
         assert_eq!(*DataKey::unwrap(&one, &wrapped, &key).unwrap().0, *data.0);
         refused(DataKey::unwrap(&two, &wrapped, &key));
-        refused(DataKey::unwrap(&one, &wrapped, &key.leased(b"share").unwrap()));
-        assert_ne!(*key.leased(b"share").unwrap().key, *key.leased(b"other").unwrap().key);
+
+        let (first, second) = (LeaseShare::generate(1).unwrap(), LeaseShare::generate(2).unwrap());
+        let leased = key.leased(&one, &first).unwrap();
+        refused(DataKey::unwrap(&one, &wrapped, &leased));
+        let wrapped = data.wrap(&one, &leased).unwrap();
+        let told = LeaseShare::from_bytes(1, first.bytes()).unwrap();
+        assert_eq!(*DataKey::unwrap(&one, &wrapped, &key.leased(&one, &told).unwrap()).unwrap().0, *data.0);
+        let late = LeaseShare::from_bytes(2, first.bytes()).unwrap();
+        let other = AgreementKey::generate(agreement("urn:a")).unwrap();
+        let others = [
+            key.clone(),
+            key.leased(&one, &second).unwrap(),
+            key.leased(&one, &late).unwrap(),
+            key.leased(&two, &first).unwrap(),
+            other.leased(&one, &first).unwrap(),
+        ];
+        for key in others {
+            refused(DataKey::unwrap(&one, &wrapped, &key));
+        }
+        let kept = first.wrap("row 1", &kek).unwrap();
+        assert_eq!(LeaseShare::unwrap("row 1", 1, &kept, &kek).unwrap().bytes(), first.bytes());
+        refused(LeaseShare::unwrap("row 2", 1, &kept, &kek));
+        assert!(LeaseShare::from_bytes(1, b"short").is_err());
     }
 
     #[test]

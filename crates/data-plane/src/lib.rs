@@ -24,7 +24,7 @@ pub use egress::{Chunk, Egress, EgressWatch, NO_SUCH_OBJECT, PullRequest, SOURCE
 pub use error::{BoxError, DataError};
 pub use ids::{ObjectId, SessionId};
 pub use ingress::{Ingress, PullPlan, ReceivedObject};
-pub use keys::{AgreementKey, FileKek, KeyEncryption, WrappedKey};
+pub use keys::{AgreementKey, FileKek, KeyEncryption, LeaseShare, WrappedKey};
 pub use manifest::{CHUNK_BYTES, MAX_MANIFEST_BYTES, MAX_OBJECTS, Manifest, ManifestObject};
 pub use ports::{
     AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,

@@ -180,7 +180,7 @@ impl UseSession {
         record: &ObjectRecord,
         key: &AgreementKey,
     ) -> Result<SessionObject, DataError> {
-        self.check()?;
+        self.check_or_ask().await?;
         if record.agreement() != &self.request.agreement || key.agreement() != &self.request.agreement {
             return Err(Refusal::new(&ALIEN_OBJECT, record.object().as_str()).into());
         }
@@ -214,7 +214,7 @@ impl UseSession {
         offset: u64,
         limit: usize,
     ) -> Result<Bytes, DataError> {
-        self.check()?;
+        self.check_or_ask().await?;
         if object.session != self.session {
             return Err(Refusal::new(&ALIEN_OBJECT, self.session.as_str()).into());
         }
@@ -254,7 +254,7 @@ impl UseSession {
     /// waits for something else than the next bytes. The session is over then. May be dropped before it resolves.
     pub async fn over(&mut self) -> Refusal {
         loop {
-            if let Err(reason) = self.check() {
+            if let Err(reason) = self.check_or_ask().await {
                 return reason;
             }
             let left = self.valid_until.map(|until| until.millis_since(self.clock.now()).max(1));
@@ -313,6 +313,18 @@ impl UseSession {
             request: self.request.clone(),
             bytes_released: self.bytes_released,
         }
+    }
+
+    /// A decision that ended by itself may be followed by another: under a renewed lease the session goes on.
+    async fn check_or_ask(&mut self) -> Result<(), Refusal> {
+        if self.refused.is_none() && self.stop.check().is_ok() && self.check_time().is_err() {
+            let asked_at = self.clock.now();
+            // A refusal here means that the last decision has ended, and that is what is told.
+            if let Ok(grant) = self.port.recheck(self.question()).await {
+                drop(self.accept(&grant, asked_at));
+            }
+        }
+        self.check()
     }
 
     fn accept(&mut self, grant: &UseGrant, decided_at: UnixMillis) -> Result<(), Refusal> {

@@ -124,6 +124,13 @@ impl Facts {
         )
     }
 
+    /// When the provider granted the last key lease.
+    #[must_use]
+    pub fn leased(self, at: UnixMillis) -> Self {
+        let now = self.now;
+        self.with(operand::KEY_LEASE, Value::Instant(at), Source::LocalClock, now)
+    }
+
     /// When the agreement was signed; without it the agreement's own timestamp counts.
     #[must_use]
     pub fn signed(self, at: UnixMillis) -> Self {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::ir::{Leaf, NodeKind, Test};
 use crate::model::{Constraint, Rule, Thing};
 use crate::policy::Policy;
+use crate::vocab::operand::KEY_LEASE;
 
 impl Policy {
     /// The IRIs of all left operands that decide, sorted: in constraints and refinements of rules, actions, parties
@@ -14,6 +16,23 @@ impl Policy {
             of_rule(rule, &mut found);
         }
         found
+    }
+
+    /// The shortest time, in milliseconds, that any rule allows since the last key lease; `None` where no rule asks
+    /// for leases. A bound that cannot be told counts as 0.
+    pub fn lease_millis(&self) -> Option<i64> {
+        let program = self.program();
+        let of_lease = |leaf: &Leaf| {
+            program.slots.get(usize::from(leaf.slot)).is_some_and(|slot| slot.symbol.as_str() == KEY_LEASE)
+        };
+        let bounds = program.nodes.iter().filter_map(|node| match node {
+            NodeKind::Leaf(leaf) if of_lease(leaf) => match leaf.test {
+                Test::Millis { lo, .. } => Some(lo),
+                _ => Some(0),
+            },
+            _ => None,
+        });
+        bounds.min()
     }
 }
 

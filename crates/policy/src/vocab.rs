@@ -70,6 +70,8 @@ pub mod operand {
     pub const SINCE_FIRST_USE: &str = "https://w3id.org/fairlead/ns#elapsedSinceFirstUse";
     /// Time since the permission ended; the fact is that instant.
     pub const SINCE_END: &str = "https://w3id.org/fairlead/ns#elapsedSinceEnd";
+    /// Time since the last key lease; the fact is that instant.
+    pub const KEY_LEASE: &str = "https://w3id.org/fairlead/ns#keyLease";
     /// The jurisdiction whose law the participant is under: `CN`, `HK`, `MO`.
     pub const JURISDICTION: &str = "https://w3id.org/fairlead/ns#jurisdiction";
     /// The participant's security profile: base, trust, trustplus.

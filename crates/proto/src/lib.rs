@@ -45,3 +45,7 @@ package! {
     /// Signed notices.
     notice, "fairlead.notice.v1.rs"
 }
+package! {
+    /// Key leases.
+    lease, "fairlead.r#use.v1.rs"
+}

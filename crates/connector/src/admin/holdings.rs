@@ -15,6 +15,7 @@ use tonic::Status;
 use super::agreements::{clauses, language};
 use super::{Answers, bad_argument, instant, next_page, page, refuse};
 use crate::data::holdings::{self, Holding, NO_HOLDING};
+use crate::data::leases;
 use crate::data::provider::data_error;
 use crate::data::sessions::{self, Granted, Wanted};
 use crate::data::uses;
@@ -58,7 +59,7 @@ pub async fn delete(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Res
 async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&holding.agreement)?;
     let key = id.clone();
-    let (held, state, objects, spent, duties) = node
+    let (held, state, objects, spent, duties, taken) = node
         .store
         .read(move |store| {
             Ok::<_, Error>((
@@ -67,6 +68,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
                 holdings::objects(store, &key)?,
                 store.counter(&holdings::uses_counter(&key))?,
                 store.duties_of(key.as_str(), None, store::MAX_PAGE)?,
+                leases::taken(store, &key)?,
             ))
         })
         .await?;
@@ -74,7 +76,15 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let now = node.now();
     let left = uses::uses_left(&policy, spent, now);
+    let lease = match policy.lease_millis() {
+        None => "",
+        Some(_) if node.data.leases.live(&id, now).is_some() => "live",
+        Some(_) => "needed",
+    };
     Ok(admin::Holding {
+        lease: lease.to_owned(),
+        leased_at: instant(taken.map(|granted| granted.last)),
+        lease_until: instant(taken.map(|granted| granted.until)),
         agreement: holding.agreement.clone(),
         dataset: holding.dataset.clone(),
         assigner: holding.assigner.clone(),

@@ -44,7 +44,7 @@ pub async fn open(node: &Arc<Node>, request: admin::NegotiateRequest) -> Result<
         return Err(bad_argument(format!("the offer's target is `{}`", offer.target())));
     }
     // What this connector would not understand it cannot hold: better refused now than after delivery.
-    enforceable::require(&*node.policies.compiled(offer.text())?)?;
+    enforceable::require_between(&*node.policies.compiled(offer.text())?, address.is_some())?;
     let ceiling = comparison::chosen_ceiling(node, &request.ceiling_text)?;
     if let Some(ceiling) = &ceiling {
         comparison::require_within(node, &offer, ceiling).await?;

@@ -27,6 +27,10 @@ control_plane::refusal_codes! {
     DESTROYED = "use/destroyed", Policy,
         "the copy under this agreement was destroyed", "依此協議持有的副本已銷毀", "依此协议持有的副本已销毁",
         clause "usage control: delete", next "negotiate a new agreement to pull the data again";
+    LEASE_WENT_ON = "transfer/lease-went-on", Unavailable,
+        "another pull or use has moved this copy to a newer lease", "另一個拉取或使用已將此副本移至較新的租約",
+        "另一个拉取或使用已将此副本移至较新的租约",
+        clause "foundations: leases rotate", next "nothing: the pull goes on by itself with the newer lease";
     INCOMPLETE = "use/incomplete", State,
         "the copy under this agreement is not complete yet", "依此協議拉取的副本尚未完整", "依此协议拉取的副本尚不完整",
         clause "holdings", next "wait for the transfer, or resume it with `fairlead transfer start AGREEMENT`";
@@ -164,6 +168,11 @@ pub fn object_id(index: u32) -> Result<ObjectId, Refusal> {
     ObjectId::parse(&format!("o{index:010}"))
 }
 
+/// The index in the manifest that an object is named by.
+pub fn object_index(object: &ObjectId) -> Option<u32> {
+    object.as_str().strip_prefix('o')?.parse().ok()
+}
+
 /// Begins or goes on with what is held under an agreement; gives the key of its copies.
 pub async fn prepare(
     node: &Arc<Node>,
@@ -267,7 +276,18 @@ pub async fn destroy(node: &Arc<Node>, agreement: &AgreementId, reason: &str) ->
     Ok(holding)
 }
 
-fn save_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
+/// One sealed object.
+pub fn object(
+    store: &Snapshot<'_>,
+    agreement: &AgreementId,
+    object: &ObjectId,
+) -> Result<Option<ObjectRecord>, Error> {
+    let row = store.get(Collection::Ingress, &object_key(agreement, object))?;
+    row.map(|row| object_row(&row.key, &row.value)).transpose()
+}
+
+/// Stores the row of a sealed object.
+pub fn save_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
     let json = record.to_json().map_err(data_error)?;
     let key = object_key(record.agreement(), record.object());
     tx.put(Collection::Ingress, &key, json.as_bytes(), Expect::Any)?;
@@ -283,12 +303,9 @@ impl ProgressPort for Progress {
         agreement: &'a AgreementId,
         object: &'a ObjectId,
     ) -> BoxFuture<'a, Result<Option<ObjectRecord>, BoxError>> {
-        let key = object_key(agreement, object);
+        let (agreement, name) = (agreement.clone(), object.clone());
         async move {
-            let found = self.0.store.read(move |store| {
-                let row = store.get(Collection::Ingress, &key)?;
-                row.map(|row| object_row(&row.key, &row.value)).transpose()
-            });
+            let found = self.0.store.read(move |store| self::object(store, &agreement, &name));
             found.await.map_err(|error: Error| error.into())
         }
         .boxed()
@@ -300,6 +317,11 @@ impl ProgressPort for Progress {
                 // A pull that did not hear yet must not bring back a row of what was destroyed.
                 if get(tx, record.agreement())?.is_some_and(|holding| holding.is_destroyed()) {
                     return Err(Refusal::new(&DESTROYED, record.agreement().as_str()).into());
+                }
+                // Nor the key of an epoch whose share the provider has destroyed: another pull went on meanwhile.
+                let saved = object(tx, record.agreement(), record.object())?;
+                if saved.is_some_and(|saved| saved.lease_epoch() > record.lease_epoch()) {
+                    return Err(Refusal::new(&LEASE_WENT_ON, record.object().as_str()).into());
                 }
                 save_object(tx, &record)
             });

@@ -9,6 +9,7 @@ use store::{Collection, Expect, Snapshot, Store, Tx};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::provider::data_error;
+use super::shares;
 use crate::error::Error;
 
 /// The row that says which epoch the wrapped keys are under.
@@ -108,6 +109,10 @@ fn rewrap_all(tx: &Tx<'_>, old: &FileKek, next: &FileKek) -> Result<(), Error> {
         let Some(last) = rows.last() else { break };
         after = Some(last.key.clone());
         for row in &rows {
+            if shares::is_share(&row.key) {
+                shares::rewrap(tx, row, old, next)?;
+                continue;
+            }
             let id = AgreementId::parse(&row.key)?;
             let key = unwrap(old, id.clone(), &row.value)?;
             put(tx, &id, &key.wrap(next).map_err(data_error)?)?;
@@ -148,10 +153,16 @@ pub fn make_agreement_key(
 ) -> Result<AgreementKey, Error> {
     let key = AgreementKey::generate(agreement.clone()).map_err(data_error)?;
     put(tx, agreement, &key.wrap(kek).map_err(data_error)?)?;
+    note_epoch(tx, kek)?;
+    Ok(key)
+}
+
+/// With the first wrapped key: which epoch they are under.
+pub fn note_epoch(tx: &Tx<'_>, kek: &FileKek) -> Result<(), Error> {
     if tx.get(Collection::KeyEpochs, CURRENT)?.is_none() {
         tx.put(Collection::KeyEpochs, CURRENT, kek.epoch().to_string().as_bytes(), Expect::Absent)?;
     }
-    Ok(key)
+    Ok(())
 }
 
 fn put(tx: &Tx<'_>, agreement: &AgreementId, wrapped: &WrappedKey) -> Result<(), Error> {

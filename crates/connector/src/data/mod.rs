@@ -3,10 +3,14 @@
 pub mod duties;
 pub mod holdings;
 pub mod keys;
+pub mod lease_grant;
+pub mod lease_provider;
+pub mod leases;
 pub mod provider;
 pub mod pull;
 pub mod push;
 pub mod sessions;
+pub mod shares;
 pub mod uses;
 
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +33,7 @@ use crate::config::{Config, Host, HttpSource};
 use crate::error::Error;
 use crate::node::Node;
 use keys::Keys;
+use leases::Leases;
 
 impl data_plane::Clock for Clock {
     fn now(&self) -> UnixMillis {
@@ -44,6 +49,8 @@ pub struct Data {
     pub sealed: SealedStore,
     /// The key-encryption key.
     pub keys: Keys,
+    /// Key leases that we hold.
+    pub leases: Leases,
     /// Places for what is pulled from others.
     pub pulls: Arc<Semaphore>,
     /// Places for what others pull here: apart, so that two connectors never wait for each other.
@@ -115,6 +122,7 @@ impl Data {
             sources,
             sealed,
             keys,
+            leases: Leases::default(),
             pulls: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             streams: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             session_places: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
@@ -135,19 +143,20 @@ impl Data {
 
     /// Stops everything that runs with a participant.
     pub fn stop_peer(&self, peer: &ParticipantId, reason: &Refusal) {
+        self.leases.forget_of(peer);
         self.stop(reason, |of| of.peer == *peer);
     }
 
     /// Stops everything that runs under an agreement, unless it may be acted on.
     pub fn agreement_changed(&self, held: &HeldAgreement) {
         if let Err(reason) = held.status.require_active() {
-            let id = held.signed.agreement().id();
-            self.stop(&reason, |of| of.agreement == *id);
+            self.stop_agreement(held.signed.agreement().id(), &reason);
         }
     }
 
-    /// Stops everything under an agreement.
+    /// Stops everything under an agreement, and drops what its key leases brought.
     pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
+        self.leases.forget(agreement);
         self.stop(reason, |of| of.agreement == *agreement);
     }
 

@@ -9,7 +9,7 @@ use control_plane::agreement::Signing;
 use control_plane::ids::{DatasetId, ParticipantId, printable};
 use control_plane::pids::Role;
 use control_plane::status::HeldAgreement;
-use control_plane::transfer::UNKNOWN_PROCESS;
+use control_plane::transfer::{GRPC_PULL, TransferProcess, UNKNOWN_PROCESS};
 use control_plane::{Refusal, UnixMillis};
 use data_plane::ports::AccessSubject;
 use data_plane::{
@@ -35,7 +35,7 @@ use crate::grpc::{VERDICT_EXPIRED, peer, refuse};
 use crate::node::Node;
 use crate::policies::facts_about;
 use crate::telemetry::metrics;
-use crate::{catalogue, grpc};
+use crate::{catalogue, enforceable, grpc};
 
 control_plane::refusal_codes! {
     NOT_PUBLISHED = "transfer/not-published", NotFound,
@@ -63,12 +63,13 @@ pub fn may_start(
     node: &Node,
     tx: &Tx<'_>,
     held: &HeldAgreement,
-    pid: &str,
+    process: &TransferProcess,
     statement: Option<&Statement>,
     now: UnixMillis,
 ) -> Result<(), Error> {
-    let agreement = held.signed.agreement();
+    let (agreement, pid) = (held.signed.agreement(), process.pids().ours());
     let policy = node.policies.compiled(agreement.text())?;
+    enforceable::require_between(&policy, process.format() != GRPC_PULL)?;
     decide(&policy, agreement.assignee().as_str(), agreement.target(), statement, now)?;
     let publication = catalogue::published(tx, agreement.target())?;
     let publication = records::found(publication, &NOT_PUBLISHED, agreement.target().as_str())?;

@@ -1,11 +1,13 @@
 //! The consumer's side of a pull: one worker for each started transfer, which goes on where it stopped.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use control_plane::cause::Cause;
 use control_plane::pids::Role;
+use control_plane::status::HeldAgreement;
 use control_plane::transfer::{Command, GRPC_PULL, StateName, TransferProcess, UNKNOWN_AGREEMENT};
 use control_plane::{Fault, Refusal};
 use data_plane::digest::Digest;
@@ -22,7 +24,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::provider::data_error;
-use super::{FlowOf, holdings, register};
+use super::{FlowOf, holdings, leases, register};
 use crate::config::Steps;
 use crate::driver::{records, transfers};
 use crate::error::Error;
@@ -199,8 +201,10 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
     if manifest.dataset() != process.dataset() {
         return Err(Refusal::new(&OTHER_DATASET, manifest.dataset().as_str()).into());
     }
-    let key = holdings::prepare(node, held, manifest.clone()).await?;
+    let key = holdings::prepare(node, held.clone(), manifest.clone()).await?;
+    let mut sealing = Sealing::new(node, &held, &provider_pid, key, manifest.objects().len())?;
     for index in 0..u32::try_from(manifest.objects().len()).map_err(Error::ours)? {
+        let key = sealing.key(index).await?;
         let object =
             One { node, process, provider_pid: &provider_pid, manifest: &manifest, index, key: &key };
         object.pull(&mut client).await.map_err(|error| match error {
@@ -210,6 +214,52 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
     }
     Ok(())
 }
+
+/// The keys that the objects of a pull are sealed with: under a leased agreement derived from the provider's shares,
+/// asked for some objects at a time.
+struct Sealing<'a> {
+    node: &'a Arc<Node>,
+    held: &'a HeldAgreement,
+    provider_pid: &'a str,
+    key: AgreementKey,
+    objects: u32,
+    leased: bool,
+    shared: HashMap<u32, AgreementKey>,
+    asked_until: u32,
+}
+
+impl<'a> Sealing<'a> {
+    fn new(
+        node: &'a Arc<Node>,
+        held: &'a HeldAgreement,
+        provider_pid: &'a str,
+        key: AgreementKey,
+        objects: usize,
+    ) -> Result<Self, Error> {
+        let leased = node.policies.compiled(held.signed.agreement().text())?.lease_millis().is_some();
+        let objects = u32::try_from(objects).map_err(Error::ours)?;
+        let shared = HashMap::new();
+        Ok(Self { node, held, provider_pid, key, objects, leased, shared, asked_until: 0 })
+    }
+
+    async fn key(&mut self, index: u32) -> Result<AgreementKey, Error> {
+        if !self.leased {
+            return Ok(self.key.clone());
+        }
+        if index >= self.asked_until {
+            let end = self.objects.min(index.saturating_add(OBJECTS_LEASED_AHEAD));
+            let objects: Vec<u32> = (index..end).collect();
+            self.shared =
+                leases::for_transfer(self.node, self.held, self.provider_pid, &objects, &self.key).await?;
+            self.asked_until = end;
+        }
+        // A whole object is only asked about, and needs no share.
+        Ok(self.shared.remove(&index).unwrap_or_else(|| self.key.clone()))
+    }
+}
+
+/// Objects whose shares one request of a pull names: as many as a request may.
+const OBJECTS_LEASED_AHEAD: u32 = 64;
 
 /// An answer, or the next part of one; a provider that is silent for longer holds a place in vain.
 async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use control_plane::ids::AgreementId;
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest};
+use data_plane::{
+    AgreementKey, ObjectRecord, SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use identity::Typ;
@@ -15,6 +17,8 @@ use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
 use super::duties;
 use super::holdings::{self, Holding};
+use super::lease_provider::SessionUse;
+use super::leases::{self, NoLease};
 use super::sessions;
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
@@ -43,28 +47,92 @@ struct Asked {
     holding: Holding,
     policy: Arc<Policy>,
     spent: u64,
+    /// Whether the provider shares the keys.
+    leased: bool,
 }
 
 /// Decides and accounts for one session.
 pub struct SessionPort {
     node: Arc<Node>,
-    /// What the session was granted on; the same facts, but for the time, decide while it lasts.
-    granted: OnceLock<Asked>,
+    /// Objects that the session is to begin with: under a lease their shares come with the first request.
+    objects: Vec<u32>,
+    /// What the session was granted on; the same facts, but for time and lease, decide while it lasts.
+    granted: OnceLock<(Asked, SessionUse)>,
+}
+
+impl Drop for SessionPort {
+    /// A session that was dropped without being closed keeps no lease alive.
+    fn drop(&mut self) {
+        if let Some((asked, of)) = self.granted.get() {
+            leases::release(&self.node, &asked.held, &of.session);
+        }
+    }
 }
 
 impl SessionPort {
     /// For one session.
     pub fn new(node: Arc<Node>) -> Self {
-        Self { node, granted: OnceLock::new() }
+        Self { node, objects: Vec::new(), granted: OnceLock::new() }
+    }
+
+    /// The session begins with these objects.
+    #[must_use]
+    pub fn beginning_with(mut self, objects: &[&ObjectRecord]) -> Self {
+        self.objects = objects.iter().filter_map(|record| holdings::object_index(record.object())).collect();
+        self
+    }
+
+    /// Row and key to open an object with in this session: as they are, or under a lease with the provider's share.
+    pub async fn unlock(
+        &self,
+        record: ObjectRecord,
+        key: AgreementKey,
+    ) -> Result<(ObjectRecord, AgreementKey), Error> {
+        match self.granted.get() {
+            Some((asked, of)) if asked.leased => {
+                leases::unlock(&self.node, &asked.held, of, &record, &key).await
+            }
+            _ => Ok((record, key)),
+        }
+    }
+
+    /// Under a leased agreement: what we would refuse ourselves is not asked of the provider, which counts.
+    async fn lease(&self, request: &UseRequest, of: &SessionUse, now: UnixMillis) -> Result<bool, Error> {
+        let (node, id) = (self.node.clone(), request.agreement.clone());
+        let asked = self.node.store.read(move |store| asked(&node, store, &id)).await?;
+        if !asked.leased {
+            return Ok(false);
+        }
+        decide(&self.node, &asked, request, Some(now), now)?;
+        let counted = uses_left(&asked.policy, asked.spent, now).is_some();
+        // On the list first: the renewal that follows names it.
+        self.node.data.leases.opened(&request.agreement, of.clone());
+        leases::for_session(&self.node, &asked.held, &self.objects, of, counted)
+            .await
+            .map_err(NoLease::into_error)?;
+        Ok(true)
     }
 
     async fn open_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
         let now = self.node.clock.trusted_now()?;
         let (node, request, session) =
             (self.node.clone(), question.request().clone(), question.session().clone());
+        let of = SessionUse {
+            session: session.clone(),
+            action: request.action.clone(),
+            purpose: request.purpose.clone(),
+        };
+        let leased = self.lease(&request, &of, now).await;
+        let on_the_list = (request.agreement.clone(), session.clone());
+        let no_lease = leased.err().map(Error::into_refusal);
+        let now = self.node.clock.trusted_now()?;
         let opened = self.node.store.write(move |tx| {
             let asked = asked(&node, tx, &request.agreement)?;
-            match decide(&node, &asked, &request, now) {
+            let decided = match no_lease {
+                Some(refusal) => Err(refusal),
+                None => decide(&node, &asked, &request, lease_at(&node, &asked, now), now),
+            };
+            match decided {
                 Ok(until) => {
                     account(&node, tx, &asked, &request, &session, until, now)?;
                     Ok::<_, Error>(Ok((asked, until)))
@@ -78,21 +146,27 @@ impl SessionPort {
         });
         let opened = opened.await.map_err(Error::into_refusal).and_then(|decided| decided);
         metrics::use_session(if opened.is_ok() { "granted" } else { "refused" });
-        let (asked, until) = opened?;
+        let (asked, until) = opened.inspect_err(|_| {
+            self.node.data.leases.ended(&on_the_list.0, &on_the_list.1);
+        })?;
         crash_point("use-counted");
         // `open` is called once for each session; a second value would be the same.
-        drop(self.granted.set(asked));
+        drop(self.granted.set((asked, of)));
         Ok(question.permit(until))
     }
 
     fn recheck_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
         let now = self.node.clock.trusted_now()?;
-        let asked = self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
-        let until = decide(&self.node, asked, question.request(), now)?;
+        let (asked, _) =
+            self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
+        let until = decide(&self.node, asked, question.request(), lease_at(&self.node, asked, now), now)?;
         Ok(question.permit(until))
     }
 
     async fn close_session(&self, receipt: UseReceipt) -> Result<(), Refusal> {
+        if let Some((asked, of)) = self.granted.get() {
+            leases::release(&self.node, &asked.held, &of.session);
+        }
         let payload = receipt_payload(&receipt)?;
         let signer = self.node.identity.signer();
         let signed = signer.sign(Typ::Receipt, &payload, receipt.closed, None).map_err(Error::from)?;
@@ -149,19 +223,30 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
     if restored::is_closed(store, id)? {
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
-    Ok(Asked { held, holding, policy, spent })
+    let leased = policy.lease_millis().is_some();
+    Ok(Asked { held, holding, policy, spent, leased })
 }
 
-/// The policy's answer; `Some` instant at which it may change.
+/// The lease that a use rests on now.
+fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
+    let live = node.data.leases.live(asked.held.signed.agreement().id(), now);
+    live.filter(|_| asked.leased).map(|granted| granted.last)
+}
+
+/// The policy's answer; `Some` instant at which it may change, never behind the end of the lease.
 fn decide(
     node: &Node,
     asked: &Asked,
     request: &UseRequest,
+    lease: Option<UnixMillis>,
     now: UnixMillis,
 ) -> Result<Option<UnixMillis>, Refusal> {
     asked.held.status.require_active()?;
     let agreement = asked.held.signed.agreement();
-    let facts = facts(node, asked, request, now);
+    if asked.leased && lease.is_none() {
+        return Err(Refusal::new(&leases::LEASE_NEEDED, agreement.id().as_str()));
+    }
+    let facts = facts(node, asked, request, lease, now);
     let question = policy::Request {
         action: &request.action,
         target: agreement.target().as_str(),
@@ -171,16 +256,28 @@ fn decide(
     let decision = asked.policy.decide(&question, &facts);
     match decision.refusal() {
         Some(refusal) => Err(refusal),
-        None => Ok(decision.valid_until),
+        None => {
+            let leased = node.data.leases.live(agreement.id(), now).filter(|_| asked.leased);
+            Ok([decision.valid_until, leased.map(|granted| granted.until)].into_iter().flatten().min())
+        }
     }
 }
 
-fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> Facts {
+fn facts(
+    node: &Node,
+    asked: &Asked,
+    request: &UseRequest,
+    lease: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Facts {
     let agreement = asked.held.signed.agreement();
     let mut facts = facts_about(Some(&node.statement.load().statement), now)
         .uses_spent(asked.spent)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());
+    if let Some(lease) = lease {
+        facts = facts.leased(lease);
+    }
     if let Some(purpose) = &request.purpose {
         facts = facts.purpose(purpose);
     }
@@ -327,7 +424,9 @@ pub async fn explain(
     node.store
         .read(move |store| {
             let asked = asked(&worker, store, &request.agreement)?;
-            let facts = facts(&worker, &asked, &request, now);
+            // Without a live lease: what the use would be answered if the provider granted one now.
+            let lease = lease_at(&worker, &asked, now).unwrap_or(now);
+            let facts = facts(&worker, &asked, &request, Some(lease), now);
             let question = policy::Request {
                 action: &request.action,
                 target: &asked.holding.dataset,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use control_plane::cause::Cause;
 use control_plane::ids::AgreementId;
 use control_plane::pids::Role;
-use control_plane::status::{AGREEMENT_ENDED, Act, HeldAgreement, StatusChange};
+use control_plane::status::{AGREEMENT_ENDED, Act, AgreementStatus, HeldAgreement, StatusChange};
 use control_plane::{Refusal, UnixMillis};
 
 use super::notices::{self, Notice, What};
 use super::transfers::AGREEMENT_NOT_FOUND;
 use super::{records, transfers};
-use crate::data::{duties, holdings};
+use crate::data::{duties, holdings, lease_provider};
 use crate::error::Error;
 use crate::node::Node;
 
@@ -69,6 +69,8 @@ pub async fn change(
         })
         .await?;
     settle(node, &held, ended);
+    // Shares that were destroyed are gone for good with the key they were wrapped with.
+    node.data.keys.rotate_if_owed(&node.store).await?;
     Ok(held)
 }
 
@@ -87,7 +89,12 @@ pub fn changed_by_peer(
         What::Suspended => StatusChange::Suspend(peer_role, act),
         What::Resumed => StatusChange::Resume(peer_role),
         What::Revoked => StatusChange::Revoke(peer_role, act),
-        What::Deleted | What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
+        What::Deleted => {
+            // The copies are gone over there; from now on nobody can say otherwise.
+            lease_provider::destroy(tx, held.signed.agreement().id(), now)?;
+            return Ok((held.clone(), Vec::new()));
+        }
+        What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
     };
     let next = match held.after(change) {
         // It crossed the end of the agreement, which stays: there is nothing to refuse.
@@ -129,6 +136,9 @@ fn store_change(
             ("reason", notice.reason.clone()),
         ],
     )?;
+    if matches!(next.status, AgreementStatus::Revoked { .. } | AgreementStatus::Expired { .. }) {
+        lease_provider::destroy(tx, next.signed.agreement().id(), now)?;
+    }
     // Duties that count from the end of the permission have a deadline from now on.
     if let Some(holding) = holdings::get(tx, next.signed.agreement().id())? {
         duties::plan(node, tx, next, &holding, now)?;

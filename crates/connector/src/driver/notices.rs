@@ -213,6 +213,7 @@ pub async fn receive(
         .await?;
     if let Some((held, ended)) = changed {
         agreements::settle(node, &held, ended);
+        node.data.keys.rotate_if_owed(&node.store).await?;
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ pub async fn start(node: &Arc<Node>, pid: &str) -> Result<TransferProcess, Error
             let told = match (process.role(), process.state_name()) {
                 (Role::Provider, StateName::Requested) => {
                     let statement = crate::peers::statement(tx, process.counterparty())?;
-                    data::provider::may_start(&worker, tx, &held, &pid, statement.as_ref(), now)?;
+                    data::provider::may_start(&worker, tx, &held, &process, statement.as_ref(), now)?;
                     data_address(&worker, tx, &process, now)?
                 }
                 // A credential of a suspended pull may have been seen by whoever made us suspend it.
@@ -340,7 +340,7 @@ fn started_or_ended(
     now: UnixMillis,
 ) -> Result<Step, Error> {
     let held = held(tx, step.next.agreement_id())?;
-    let may_start = data::provider::may_start(node, tx, &held, step.next.pids().ours(), statement, now);
+    let may_start = data::provider::may_start(node, tx, &held, &step.next, statement, now);
     let command = match may_start.and_then(|()| data_address(node, tx, &step.next, now)) {
         Ok(address) => Command::Start(address),
         Err(error) => {

@@ -2,6 +2,7 @@
 
 pub mod dsp;
 pub mod identity;
+pub mod lease;
 pub mod notice;
 
 use std::sync::Arc;

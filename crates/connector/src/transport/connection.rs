@@ -26,7 +26,11 @@ pub struct Connection {
     participant: ArcSwapOption<VerifiedParticipant>,
     closed: CancellationToken,
     refused: OnceLock<Refusal>,
+    binding: OnceLock<[u8; 32]>,
 }
+
+/// RFC 9266: both ends of one TLS connection export the same bytes, and nobody else does.
+const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 impl Connection {
     /// A connection whose handshake ended; its participant is not verified yet.
@@ -37,7 +41,20 @@ impl Connection {
             participant: ArcSwapOption::empty(),
             closed: CancellationToken::new(),
             refused: OnceLock::new(),
+            binding: OnceLock::new(),
         })
+    }
+
+    /// Keeps the binding of the TLS session below, so that what is signed can name the connection it was asked on.
+    pub fn bind<Data>(&self, tls: &rustls::ConnectionCommon<Data>) {
+        if let Ok(exported) = tls.export_keying_material([0; 32], BINDING_LABEL, Some(b"")) {
+            self.binding.get_or_init(|| exported);
+        }
+    }
+
+    /// The channel binding, where TLS exported one.
+    pub fn binding(&self) -> Option<&[u8; 32]> {
+        self.binding.get()
     }
 
     /// The verified participant, once identities were exchanged.

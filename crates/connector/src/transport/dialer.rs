@@ -205,6 +205,7 @@ async fn dial_at(
         .map_err(|error| tls_refusal(participant, &error))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let connection = Connection::new(remote, chain.iter().map(|der| der.clone().into_owned()).collect());
+    connection.bind(stream.get_ref().1);
     let channel = channel(PeerStream::new(stream, connection.clone()), purpose).await?;
     let peer = tokio::time::timeout(HANDSHAKE_TIMEOUT, exchange(node, &channel, &connection))
         .await

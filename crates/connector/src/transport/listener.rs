@@ -107,6 +107,7 @@ async fn handshake(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let connection = Connection::new(remote, chain);
+    connection.bind(stream.get_ref().1);
     connections.register(&connection);
     if let Some(longest) = limits.exchange {
         tokio::spawn(close_unless_verified(Arc::downgrade(&connection), longest));

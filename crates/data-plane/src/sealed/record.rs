@@ -9,7 +9,7 @@ use super::{DESTROYED, Header, MALFORMED_RECORD, SEGMENT_BYTES, is_file_name, se
 use crate::digest::Digest;
 use crate::error::DataError;
 use crate::ids::ObjectId;
-use crate::keys::{AgreementKey, DataKey, WrappedKey};
+use crate::keys::{AgreementKey, DataKey, KEY_REFUSED, WrappedKey};
 use crate::manifest::{CHUNK_BYTES, ManifestObject};
 
 const FORMAT: &str = "fairlead-sealed-object/1";
@@ -49,6 +49,7 @@ pub struct ObjectRecord {
     pub(crate) runs: Vec<Run>,
     pub(crate) state: ObjectState,
     pub(crate) key: Option<WrappedKey>,
+    pub(crate) lease_epoch: Option<u64>,
     pub(crate) destroyed: Option<UnixMillis>,
 }
 
@@ -67,6 +68,8 @@ struct Form {
     header: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease_epoch: Option<u64>,
     manifest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     media_type: Option<String>,
@@ -143,6 +146,11 @@ impl ObjectRecord {
         self.header_digest
     }
 
+    /// The epoch of the provider's share that its key is wrapped with; `None` where the agreement is not leased.
+    pub const fn lease_epoch(&self) -> Option<u64> {
+        self.lease_epoch
+    }
+
     /// File name inside the sealed folder.
     pub fn file(&self) -> &str {
         &self.file
@@ -160,6 +168,7 @@ impl ObjectRecord {
     /// The record with its data key under another agreement key (a rotation, or the next lease share).
     pub fn rewrap(mut self, from: &AgreementKey, to: &AgreementKey) -> Result<Self, DataError> {
         self.key = Some(self.data_key(from)?.wrap(self.object(), to)?);
+        self.lease_epoch = to.epoch();
         Ok(self)
     }
 
@@ -176,6 +185,7 @@ impl ObjectRecord {
             format: FORMAT.to_owned(),
             header: self.header_digest,
             key: self.key.as_ref().map(WrappedKey::to_text),
+            lease_epoch: self.lease_epoch,
             manifest: self.header.manifest,
             media_type: self.media_type.clone(),
             name: self.name.clone(),
@@ -213,6 +223,7 @@ impl ObjectRecord {
             runs: form.runs,
             state: form.state,
             key: form.key.as_deref().map(WrappedKey::parse).transpose()?,
+            lease_epoch: form.lease_epoch,
             destroyed: form.destroyed.as_deref().map(instant).transpose()?,
         };
         match record.inconsistency() {
@@ -226,6 +237,7 @@ impl ObjectRecord {
         file: String,
         object: &ManifestObject,
         key: WrappedKey,
+        under: &AgreementKey,
     ) -> Result<Self, DataError> {
         let (_, header_digest) = header.encode()?;
         Ok(Self {
@@ -240,6 +252,7 @@ impl ObjectRecord {
             runs: vec![Run { generation: 1, first: 0 }],
             state: ObjectState::Partial,
             key: Some(key),
+            lease_epoch: under.epoch(),
             destroyed: None,
         })
     }
@@ -264,6 +277,11 @@ impl ObjectRecord {
 
     pub(crate) fn data_key(&self, under: &AgreementKey) -> Result<DataKey, DataError> {
         let wrapped = self.key.as_ref().ok_or_else(|| Refusal::new(&DESTROYED, self.object().as_str()))?;
+        if self.lease_epoch != under.epoch() {
+            let detail =
+                format!("wrapped in lease epoch {:?}, asked with {:?}", self.lease_epoch, under.epoch());
+            return Err(Refusal::new(&KEY_REFUSED, detail).into());
+        }
         DataKey::unwrap(self.object(), wrapped, under)
     }
 
@@ -281,6 +299,7 @@ impl ObjectRecord {
             || self.durable < self.header.size && self.durable.is_multiple_of(CHUNK_BYTES as u64);
         match self.state {
             _ if !is_file_name(&self.file) => Some("file name"),
+            _ if self.lease_epoch == Some(0) => Some("lease epoch"),
             _ if !grows || !starts || !inside || self.runs.len() > MAX_RUNS => Some("runs"),
             ObjectState::Partial if !resumable => Some("durable length"),
             ObjectState::Complete if !whole => Some("complete but short"),

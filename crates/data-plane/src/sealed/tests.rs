@@ -43,7 +43,8 @@ impl Object {
         };
         let wrapped = key.wrap(&object, &under).unwrap();
         let record =
-            ObjectRecord::begin(header.clone(), SealedStore::fresh_name().unwrap(), &entry, wrapped).unwrap();
+            ObjectRecord::begin(header.clone(), SealedStore::fresh_name().unwrap(), &entry, wrapped, &under)
+                .unwrap();
         let writer = SealedWriter::create(&store.path(record.file()), &header, &key).unwrap();
         (Self { folder, store, key, record, plain }, writer)
     }

@@ -598,6 +598,15 @@ pub struct Holding {
     pub agreement_status: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "13")]
     pub unsealed_copies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Under a leased agreement: live, or needed when the provider has to be asked before the next use; else empty.
+    #[prost(string, tag = "14")]
+    pub lease: ::prost::alloc::string::String,
+    /// The last key lease.
+    #[prost(string, tag = "15")]
+    pub leased_at: ::prost::alloc::string::String,
+    /// How long it allows use without the provider.
+    #[prost(string, tag = "16")]
+    pub lease_until: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::TOO_MANY_SESSIONS;
 use crate::data::holdings::{self, DESTROYED, INCOMPLETE, NO_HOLDING};
+use crate::data::lease_provider::MAX_NAMED;
 use crate::data::provider::data_error;
 use crate::data::uses::{self, SessionPort};
 use crate::data::{FlowOf, Registered, keys, register};
@@ -34,8 +35,8 @@ pub struct Granted {
     pub session: UseSession,
     /// What may be read.
     pub objects: Vec<ObjectRecord>,
-    /// The agreement's key.
-    pub key: AgreementKey,
+    /// What opens them.
+    pub keys: ObjectKeys,
     /// Uses left after this one, where they are counted.
     pub uses_left: Option<u64>,
     /// Hears what stops the use.
@@ -72,10 +73,30 @@ pub async fn grant(node: &Arc<Node>, asked: UseRequest, wanted: Wanted<'_>) -> R
     let (registered, stop) = register(node, FlowOf { transfer: None, agreement: id.clone(), peer: assigner });
     let session = SessionId::parse(&fresh::urn())?;
     let clock: Arc<dyn data_plane::Clock> = node.clock.clone();
-    let port = Arc::new(SessionPort::new(node.clone()));
-    let session = UseSession::open(port, clock, session, asked, stop.clone()).await?;
+    let first: Vec<&ObjectRecord> = objects.iter().take(MAX_NAMED).collect();
+    let port = Arc::new(SessionPort::new(node.clone()).beginning_with(&first));
+    let session = UseSession::open(port.clone(), clock, session, asked, stop.clone()).await?;
     let uses_left = uses::left(node, &id).await?;
-    Ok(Granted { session, objects, key, uses_left, stop, registered, place })
+    Ok(Granted { session, objects, keys: ObjectKeys { port, key }, uses_left, stop, registered, place })
+}
+
+/// What opens the objects of one session: the agreement's key, and under a lease the provider's shares.
+pub struct ObjectKeys {
+    port: Arc<SessionPort>,
+    key: AgreementKey,
+}
+
+impl ObjectKeys {
+    /// Opens an object in the session.
+    pub async fn open(
+        &self,
+        node: &Node,
+        session: &mut UseSession,
+        record: &ObjectRecord,
+    ) -> Result<SessionObject, Error> {
+        let (row, key) = self.port.unlock(record.clone(), self.key.clone()).await?;
+        session.object(&node.data.sealed, &row, &key).await.map_err(data_error)
+    }
 }
 
 impl Granted {
@@ -85,7 +106,7 @@ impl Granted {
             return Err(Refusal::new(&SEVERAL_OBJECTS, self.objects.len().to_string()).into());
         };
         let record = record.clone();
-        let object = self.session.object(&node.data.sealed, &record, &self.key).await.map_err(data_error)?;
+        let object = self.keys.open(node, &mut self.session, &record).await?;
         Ok((object, record))
     }
 }

@@ -10,17 +10,16 @@ use bytes::Bytes;
 use control_plane::digest::Digest;
 use control_plane::ids::printable;
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{
-    AgreementKey, ObjectRecord, SessionObject, StopSignal, USE_EXPIRED, UseReceipt, UseRequest, UseSession,
-};
+use data_plane::{ObjectRecord, SessionObject, StopSignal, USE_EXPIRED, UseReceipt, UseRequest, UseSession};
 use rand::RngCore as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::granted::{Granted, NO_SUCH_OBJECT};
+use super::granted::{Granted, NO_SUCH_OBJECT, ObjectKeys};
 use super::{CLOSED, Ended, IDLE, OVER, STOPPED, TOO_MANY_OBJECTS, held};
 use crate::data::Registered;
 use crate::data::provider::data_error;
+use crate::error::Error;
 use crate::node::Node;
 
 /// Bytes of randomness in a token.
@@ -70,7 +69,7 @@ pub struct Session {
     opened: UnixMillis,
     uses_left: Option<u64>,
     objects: Vec<ObjectRecord>,
-    key: AgreementKey,
+    keys: ObjectKeys,
     work: tokio::sync::Mutex<Work>,
     times: Mutex<Times>,
     changed: Notify,
@@ -101,7 +100,7 @@ impl Session {
     /// Keeps a granted use open.
     pub fn start(node: &Arc<Node>, granted: Granted) -> Opened {
         let (secret, token) = Token::fresh();
-        let Granted { session, objects, key, uses_left, stop, registered, place } = granted;
+        let Granted { session, objects, keys, uses_left, stop, registered, place } = granted;
         let limits = node.config.load().limits;
         let now = Instant::now();
         let opened = Arc::new(Self {
@@ -111,7 +110,7 @@ impl Session {
             opened: node.now(),
             uses_left,
             objects,
-            key,
+            keys,
             times: Mutex::new(Times {
                 idle: now + limits.use_session_idle,
                 life: now + limits.use_session_life,
@@ -225,8 +224,8 @@ impl Session {
                 if work.opened.len() >= MAX_OBJECTS {
                     return Err(Refusal::new(&TOO_MANY_OBJECTS, MAX_OBJECTS.to_string()));
                 }
-                let object = session.object(&node.data.sealed, record, &self.key).await;
-                let object = Arc::new(object.map_err(|error| data_error(error).into_refusal())?);
+                let object = self.keys.open(node, session, record).await;
+                let object = Arc::new(object.map_err(Error::into_refusal)?);
                 work.opened.insert(name.to_owned(), object.clone());
                 object
             }
