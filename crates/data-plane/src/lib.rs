@@ -14,6 +14,7 @@ mod manifest;
 mod sealed;
 mod source;
 mod stop;
+mod transform;
 mod use_session;
 
 pub mod digest;
@@ -32,6 +33,9 @@ pub use ports::{
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
 pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
+pub use transform::{
+    Format, Input, MAX_DECLARATION_BYTES, PERFORMABLE, Performed, Salt, Transform, TransformMark,
+};
 pub use use_session::{ObjectUse, SessionEnd, SessionObject, UseReceipt, UseRequest, UseSession};
 
 use policy::refusal::Code;
@@ -48,5 +52,6 @@ pub const CODES: &[&[&Code]] = &[
     source::CODES,
     source::http::CODES,
     stop::CODES,
+    transform::CODES,
     use_session::CODES,
 ];
