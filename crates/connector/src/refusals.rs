@@ -13,6 +13,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::data::holdings::CODES,
         crate::data::provider::CODES,
         crate::data::pull::CODES,
+        crate::data::transforms::CODES,
         crate::data::uses::CODES,
         crate::doctor::CODES,
         crate::driver::comparison::CODES,

@@ -31,7 +31,7 @@ pub use ports::{
     AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,
 };
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
-pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
+pub use source::{AppliedTransform, HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
 pub use transform::{
     Format, Input, MAX_DECLARATION_BYTES, PERFORMABLE, Performed, Salt, Transform, TransformMark,

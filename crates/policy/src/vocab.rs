@@ -70,6 +70,10 @@ pub mod operand {
     pub const SINCE_FIRST_USE: &str = "https://w3id.org/fairlead/ns#elapsedSinceFirstUse";
     /// Time since the permission ended; the fact is that instant.
     pub const SINCE_END: &str = "https://w3id.org/fairlead/ns#elapsedSinceEnd";
+    /// IDS: the place whose value a duty replaces.
+    pub const JSON_PATH: &str = "https://w3id.org/idsa/code/JSON_PATH";
+    /// IDS: what it puts there.
+    pub const REPLACE_WITH: &str = "https://w3id.org/idsa/code/REPLACE_WITH";
     /// The jurisdiction whose law the participant is under: `CN`, `HK`, `MO`.
     pub const JURISDICTION: &str = "https://w3id.org/fairlead/ns#jurisdiction";
     /// The participant's security profile: base, trust, trustplus.

@@ -5,6 +5,7 @@ pub mod holdings;
 pub mod keys;
 pub mod provider;
 pub mod pull;
+pub mod transforms;
 pub mod uses;
 
 use std::collections::{BTreeSet, HashMap};

@@ -22,7 +22,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::provider::data_error;
-use super::{FlowOf, holdings, register};
+use super::{FlowOf, holdings, register, transforms};
 use crate::config::Steps;
 use crate::driver::{records, transfers};
 use crate::error::Error;
@@ -199,6 +199,9 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
     if manifest.dataset() != process.dataset() {
         return Err(Refusal::new(&OTHER_DATASET, manifest.dataset().as_str()).into());
     }
+    // What was to be changed before it left does not come here unchanged.
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    transforms::require_bound(&policy, manifest.transform())?;
     let key = holdings::prepare(node, held, manifest.clone()).await?;
     for index in 0..u32::try_from(manifest.objects().len()).map_err(Error::ours)? {
         let object =

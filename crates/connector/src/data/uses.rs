@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use control_plane::ids::AgreementId;
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest};
+use data_plane::{
+    SessionEnd, SessionId, TransformMark, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use identity::Typ;
@@ -13,8 +15,8 @@ use policy::{Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
-use super::duties;
 use super::holdings::{self, Holding};
+use super::{duties, transforms};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -42,6 +44,8 @@ struct Asked {
     holding: Holding,
     policy: Arc<Policy>,
     spent: u64,
+    /// What the provider did to the data before it left.
+    transform: Option<TransformMark>,
 }
 
 /// Decides and accounts for one session.
@@ -147,7 +151,11 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
     if restored::is_closed(store, id)? {
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
-    Ok(Asked { held, holding, policy, spent })
+    let transform = match transforms::demands(&policy) {
+        true => holdings::manifest(store, id)?.and_then(|manifest| manifest.transform().cloned()),
+        false => None,
+    };
+    Ok(Asked { held, holding, policy, spent, transform })
 }
 
 /// The policy's answer; `Some` instant at which it may change.
@@ -175,7 +183,8 @@ fn decide(
 
 fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> Facts {
     let agreement = asked.held.signed.agreement();
-    let mut facts = facts_about(Some(&node.statement.load().statement), now)
+    let facts = facts_about(Some(&node.statement.load().statement), now);
+    let mut facts = transforms::fulfilled(&asked.policy, asked.transform.as_ref(), facts)
         .uses_spent(asked.spent)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());
