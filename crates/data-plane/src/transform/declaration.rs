@@ -285,13 +285,15 @@ impl Form {
         if self.steps.iter().enumerate().any(cut) {
             return Err(malformed("`limit` after `suppress` could cut a group below k; put it before"));
         }
-        let mut replaced: Vec<(&str, &Value)> = Vec::new();
+        let mut replaced: Vec<(Path, &Value)> = Vec::new();
         for step in &self.steps {
             if let Step::Replace { path, with } = step {
-                if replaced.iter().any(|(known, other)| known == path && *other != with) {
+                // `$.name` and `$[*].name` are one place.
+                let place = Path::parse(path)?;
+                if replaced.iter().any(|(known, other)| *known == place && *other != with) {
                     return Err(malformed(format!("two constants for `{}`", printable(path))));
                 }
-                replaced.push((path, with));
+                replaced.push((place, with));
             }
         }
         Ok(())

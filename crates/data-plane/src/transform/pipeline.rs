@@ -35,6 +35,7 @@ enum Stage {
     Hash {
         columns: Vec<(usize, String)>,
         key: hmac::Key,
+        text: String,
     },
     Replace {
         column: usize,
@@ -185,7 +186,7 @@ impl Planner<'_> {
                 for (index, _) in &found {
                     self.becomes(*index, DataType::Utf8);
                 }
-                Stage::Hash { columns: found, key: self.salt.key() }
+                Stage::Hash { columns: found, key: self.salt.key(), text: String::new() }
             }
             Step::Replace { path, with } => {
                 let Path { column, within } = Path::parse(path)?;
@@ -345,21 +346,20 @@ impl Stage {
                 row.cells.truncate(kept.len());
                 Ok(true)
             }
-            Self::Hash { columns, key } => {
-                let mut text = String::new();
+            Self::Hash { columns, key, text } => {
                 for (index, name) in columns {
                     let number = row.number;
                     let Some(cell) = row.cells.get_mut(*index).filter(|cell| **cell != Cell::Null) else {
                         continue;
                     };
                     text.clear();
-                    if !cell.write_text(&mut text) {
+                    if !cell.write_text(text) {
                         return Err(bad_value(name, number, "an object or array"));
                     }
                     let tag = hmac::sign(key, text.as_bytes());
                     text.clear();
-                    URL_SAFE_NO_PAD.encode_string(tag.as_ref(), &mut text);
-                    cell.set_text(&text);
+                    URL_SAFE_NO_PAD.encode_string(tag.as_ref(), text);
+                    cell.set_text(text);
                 }
                 Ok(true)
             }

@@ -536,8 +536,10 @@ fn duties_to_replace_make_a_transform() {
     assert_eq!(apply(&both, Format::Csv, b"name,b\nLee,1\n").unwrap(), b"b\r\n1\r\n");
     let again = Transform::with_replacements(Some(made.clone()), &[duty("$.name", "XXX")].into()).unwrap();
     assert_eq!(again, Some(made.clone()));
-    let other = Transform::with_replacements(Some(made), &[duty("$.name", "YYY")].into());
-    assert_eq!(other.unwrap_err().code, &MALFORMED_DECLARATION);
+    for path in ["$.name", "$[*].name", "$['name']"] {
+        let other = Transform::with_replacements(Some(made.clone()), &[duty(path, "YYY")].into());
+        assert_eq!(other.unwrap_err().code, &MALFORMED_DECLARATION, "{path}");
+    }
 }
 
 #[test]
