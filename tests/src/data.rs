@@ -14,6 +14,8 @@ const PREFIXES: &str = "\
 @prefix odrl: <http://www.w3.org/ns/odrl/2/> .
 @prefix dpv: <https://w3id.org/dpv#> .
 @prefix fl: <https://w3id.org/fairlead/ns#> .
+@prefix idsc: <https://w3id.org/idsa/code/> .
+@prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .
 @prefix xsd: <http://www.w3.org/2001/XMLSchema#> .
 @prefix th: <http://publications.europa.eu/resource/authority/data-theme/> .
 @prefix ar: <http://publications.europa.eu/resource/authority/access-right/> .
@@ -31,13 +33,21 @@ pub struct Dataset {
     pub constraints: Vec<(&'static str, &'static str, String)>,
     /// When the copy must be gone, as the right operand of a dateTime.
     pub delete_by: Option<String>,
+    /// Further duties of the permission: action, and refinements of it as operand and text.
+    pub duties: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
 }
 
 impl Dataset {
     /// Reading for research, without limit.
     pub fn research(name: &str) -> Self {
         let purpose = ("odrl:purpose", "odrl:isA", "dpv:ResearchAndDevelopment".to_owned());
-        Self { name: name.to_owned(), action: "odrl:read", constraints: vec![purpose], delete_by: None }
+        Self {
+            name: name.to_owned(),
+            action: "odrl:read",
+            constraints: vec![purpose],
+            delete_by: None,
+            duties: Vec::new(),
+        }
     }
 
     /// Another constraint.
@@ -62,9 +72,15 @@ impl Dataset {
         self
     }
 
+    /// Another duty, before use.
+    pub fn owing(mut self, action: &'static str, refined: &[(&'static str, &'static str)]) -> Self {
+        self.duties.push((action, refined.to_vec()));
+        self
+    }
+
     /// The self-description as `publisher` writes it.
     pub fn turtle(&self, publisher: &str) -> String {
-        let Self { name, action, constraints, delete_by } = self;
+        let Self { name, action, constraints, delete_by, duties } = self;
         let mut text = format!("{PREFIXES}@prefix : <{publisher}/> .\n\n");
         let mut names: Vec<String> = Vec::new();
         let mut nodes = String::new();
@@ -82,8 +98,30 @@ impl Dataset {
         } else {
             format!(" ;\n  odrl:constraint {}", names.join(", "))
         };
-        let duty = match delete_by {
-            None => String::new(),
+        let mut owed: Vec<String> = Vec::new();
+        for (index, (duty, refined)) in duties.iter().enumerate() {
+            owed.push(format!(":{name}-duty{index}"));
+            let mut action = (*duty).to_owned();
+            if !refined.is_empty() {
+                let refinements: Vec<String> =
+                    (0..refined.len()).map(|part| format!(":{name}-r{index}-{part}")).collect();
+                let refinements = refinements.join(", ");
+                action = format!(":{name}-action{index}");
+                writeln!(nodes, "{action} rdf:value {duty} ; odrl:refinement {refinements} .")
+                    .expect("text grows");
+            }
+            writeln!(nodes, ":{name}-duty{index} a odrl:Duty ; odrl:action {action} .").expect("text grows");
+            for (part, (operand, value)) in refined.iter().enumerate() {
+                writeln!(
+                    nodes,
+                    ":{name}-r{index}-{part} a odrl:Constraint ; odrl:leftOperand {operand} ; \
+                     odrl:operator odrl:eq ; odrl:rightOperand \"{value}\" ."
+                )
+                .expect("text grows");
+            }
+        }
+        match delete_by {
+            None => {}
             Some(instant) => {
                 writeln!(
                     nodes,
@@ -92,9 +130,15 @@ impl Dataset {
                      odrl:rightOperand \"{instant}\"^^xsd:dateTime ."
                 )
                 .expect("text grows");
-                format!(" ;\n  odrl:duty :{name}-delete")
+                owed.push(format!(":{name}-delete"));
             }
+        }
+        let duty = match owed.as_slice() {
+            [] => String::new(),
+            owed => format!(" ;\n  odrl:duty {}", owed.join(", ")),
         };
+        let by_ids = duties.iter().any(|(action, _)| action.starts_with("idsc:"));
+        let ids = if by_ids { ", <https://w3id.org/idsa/code/>" } else { "" };
         write!(
             text,
             ":{name} a dcat:Dataset, fl:SelfDescribed ;
@@ -114,7 +158,7 @@ impl Dataset {
   dcat:mediaType mt:text\\/csv ;
   dct:license <http://publications.europa.eu/resource/authority/licence/CC0> .
 :{name}-offer a odrl:Offer ;
-  odrl:profile <https://w3id.org/fairlead/profile/1> ;
+  odrl:profile <https://w3id.org/fairlead/profile/1>{ids} ;
   odrl:assigner <{publisher}> ;
   odrl:target :{name} ;
   odrl:permission :{name}-permission .

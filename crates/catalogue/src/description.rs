@@ -25,6 +25,8 @@ pub const MAX_STATEMENTS: usize = 5_000;
 pub const MAX_TITLE_CHARS: usize = 500;
 /// The longest description text, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 20_000;
+/// The longest mark of a transform, in bytes: two names of 64 and a digest.
+pub const MAX_TRANSFORM_BYTES: usize = 192;
 /// The most keywords, themes, distributions or offers of one dataset.
 pub const MAX_REPEATED: usize = 256;
 
@@ -65,6 +67,8 @@ pub struct Distribution {
     pub sha256: Option<Digest>,
     /// Digest of the manifest of its objects.
     pub manifest_digest: Option<Digest>,
+    /// What is done to its objects before they leave: `name@version` and the declaration's digest.
+    pub transform: Option<String>,
     /// Licence IRI.
     pub licence: Option<String>,
 }
@@ -140,6 +144,8 @@ pub struct ObjectFacts {
     pub sha256: Option<Digest>,
     /// Digest of the manifest of its objects.
     pub manifest_digest: Option<Digest>,
+    /// What is done to the objects before they leave: `name@version` and the declaration's digest.
+    pub transform: Option<String>,
 }
 
 /// A description ready to be signed.
@@ -278,8 +284,12 @@ fn add_object_facts(statements: &mut Statements, facts: &BTreeMap<String, Object
         }
         let held = distribution.clone();
         statements.retain(|statement| {
-            statement.subject != held || statement.predicate.as_str() != v::FL_MANIFEST_DIGEST
+            statement.subject != held
+                || ![v::FL_MANIFEST_DIGEST, v::FL_TRANSFORM].contains(&statement.predicate.as_str())
         });
+        if let Some(transform) = &facts.transform {
+            statements.add(&distribution, v::FL_TRANSFORM, Literal::new_simple_literal(transform.as_str()));
+        }
         if let Some(manifest) = facts.manifest_digest {
             statements.add(
                 &distribution,

@@ -10,9 +10,11 @@ pub const FL_OFFER_TEXT: &str = "https://w3id.org/fairlead/ns#offerText";
 pub const FL_OFFER_HASH: &str = "https://w3id.org/fairlead/ns#offerHash";
 /// Literal on a distribution: digest of the manifest of its objects.
 pub const FL_MANIFEST_DIGEST: &str = "https://w3id.org/fairlead/ns#manifestDigest";
+/// Literal on a distribution: the transform that its objects go through before they leave, `name@version digest`.
+pub const FL_TRANSFORM: &str = "https://w3id.org/fairlead/ns#transform";
 
 /// Every `fl:` term of this crate, so that a test can compare code and vocabulary file.
-pub const OWN_TERMS: &[&str] = &[FL_OFFER_TEXT, FL_OFFER_HASH, FL_MANIFEST_DIGEST];
+pub const OWN_TERMS: &[&str] = &[FL_OFFER_TEXT, FL_OFFER_HASH, FL_MANIFEST_DIGEST, FL_TRANSFORM];
 
 pub(crate) const RDF_TYPE: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#type";
 pub(crate) const XSD: &str = "http://www.w3.org/2001/XMLSchema#";

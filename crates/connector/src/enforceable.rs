@@ -4,6 +4,8 @@ use control_plane::Refusal;
 use policy::Policy;
 use policy::vocab::{operand, short};
 
+use crate::data::transforms;
+
 control_plane::refusal_codes! {
     UNSUPPORTED_OPERAND = "policy/unsupported-operand", Policy,
         "the policy rests on an operand for which this connector has no source of facts",
@@ -64,6 +66,10 @@ pub fn require(policy: &Policy) -> Result<(), Refusal> {
         return Err(Refusal::new(&LEASE_TOO_SHORT, format!("{shortest} ms")));
     }
     for duty in policy.duties() {
+        // Whether the provider has bound it is asked where the provider decides.
+        if transforms::needed(policy, duty).is_some() {
+            continue;
+        }
         if !duty.is_delete() {
             return Err(Refusal::new(
                 &UNSUPPORTED_DUTY,

@@ -26,3 +26,10 @@ pub fn salt() -> ledger::Salt {
     rand::rng().fill_bytes(&mut salt);
     ledger::Salt(salt)
 }
+
+/// The secret that a dataset's hashed columns depend on.
+pub fn transform_salt() -> data_plane::Salt {
+    let mut salt = [0; 32];
+    rand::rng().fill_bytes(&mut salt);
+    data_plane::Salt::new(salt)
+}

@@ -137,6 +137,7 @@ mod tests {
     use policy::{Request, Stage, template};
 
     use super::*;
+    use crate::data::transforms;
 
     const NOW: UnixMillis = UnixMillis(1_795_564_800_000);
 
@@ -183,6 +184,9 @@ mod tests {
                 .signed(NOW)
                 .purpose("dpv:ScientificResearch");
             let policy = offer.as_if_agreed();
+            let offers = [Arc::new(offer.as_if_agreed())];
+            let transform = transforms::of_offers(None, &offers).unwrap().map(|transform| transform.mark());
+            let facts = transforms::fulfilled(&policy, transform.as_ref(), facts);
             let decision = policy.decide(&request, &facts);
             assert_eq!(decision.missing().collect::<Vec<_>>(), Vec::<&str>::new(), "{}", template.name);
         }

@@ -17,6 +17,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::data::pull::CODES,
         crate::data::sessions::CODES,
         crate::data::sessions::GRANTED_CODES,
+        crate::data::transforms::CODES,
         crate::data::uses::CODES,
         crate::doctor::CODES,
         crate::driver::comparison::CODES,

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use connector::data::transforms;
 use connector::enforceable;
 use policy::template::{self, Template};
 use policy::{Enforcement, Lang, Policy, Profiles, Stage};
@@ -88,6 +89,9 @@ fn held(policy: &Policy, profiles: &Profiles) -> Held {
         Some(Enforcement::Procedural) => "procedurally",
         Some(Enforcement::Technical) | None => "technically",
     };
+    if transforms::demands(policy) {
+        return Held { how, place: "provider egress".to_owned() };
+    }
     let before_use = policy.assignee().is_some()
         || policy
             .operands()

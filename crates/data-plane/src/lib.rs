@@ -14,6 +14,7 @@ mod manifest;
 mod sealed;
 mod source;
 mod stop;
+mod transform;
 mod use_session;
 
 pub mod digest;
@@ -30,8 +31,11 @@ pub use ports::{
     AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,
 };
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
-pub use source::{HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
+pub use source::{AppliedTransform, HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
+pub use transform::{
+    Format, Input, MAX_DECLARATION_BYTES, PERFORMABLE, Performed, Salt, Transform, TransformMark,
+};
 pub use use_session::{
     ObjectUse, SessionEnd, SessionObject, USE_EXPIRED, UseReceipt, UseRequest, UseSession,
 };
@@ -50,5 +54,6 @@ pub const CODES: &[&[&Code]] = &[
     source::CODES,
     source::http::CODES,
     stop::CODES,
+    transform::CODES,
     use_session::CODES,
 ];

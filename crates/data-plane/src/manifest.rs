@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::digest::{Digest, ObjectDigests};
+use crate::transform::TransformMark;
 
 policy::refusal_codes! {
     MALFORMED_MANIFEST = "transfer/malformed-manifest", Input,
@@ -36,6 +37,7 @@ const FORMAT: &str = "fairlead-manifest/1";
 pub struct Manifest {
     dataset: DatasetId,
     objects: Vec<ManifestObject>,
+    transform: Option<TransformMark>,
     text: String,
     digest: Digest,
 }
@@ -67,7 +69,7 @@ impl Manifest {
         let dataset = DatasetId::parse(&form.dataset)?;
         let objects =
             form.objects.into_iter().map(ManifestObject::from_form).collect::<Result<Vec<_>, _>>()?;
-        let manifest = Self::new(dataset, objects)?;
+        let manifest = Self::transformed(dataset, objects, form.transform)?;
         if manifest.text != text {
             return Err(malformed("the text is not in its RFC 8785 form"));
         }
@@ -99,12 +101,29 @@ impl Manifest {
         self.objects.get(usize::try_from(index).ok()?)
     }
 
+    /// What the provider did to the objects before they left; `None` if they are as they lie there.
+    pub const fn transform(&self) -> Option<&TransformMark> {
+        self.transform.as_ref()
+    }
+
     /// Plaintext bytes of all objects.
     pub fn total_bytes(&self) -> u64 {
         self.objects.iter().fold(0, |sum, object| sum.saturating_add(object.size))
     }
 
+    #[cfg(test)]
     pub(crate) fn new(dataset: DatasetId, objects: Vec<ManifestObject>) -> Result<Self, Refusal> {
+        Self::transformed(dataset, objects, None)
+    }
+
+    pub(crate) fn transformed(
+        dataset: DatasetId,
+        objects: Vec<ManifestObject>,
+        transform: Option<TransformMark>,
+    ) -> Result<Self, Refusal> {
+        if let Some(mark) = &transform {
+            mark.check().map_err(|refusal| malformed(refusal.detail))?;
+        }
         if objects.is_empty() {
             return Err(malformed("no objects"));
         }
@@ -124,6 +143,7 @@ impl Manifest {
             chunk: CHUNK_BYTES,
             dataset: dataset.as_str().to_owned(),
             objects: objects.iter().map(ManifestObject::form).collect(),
+            transform: transform.clone(),
         };
         let text = serde_jcs::to_string(&form).map_err(|error| malformed(error.to_string()))?;
         if text.len() > MAX_MANIFEST_BYTES {
@@ -133,7 +153,7 @@ impl Manifest {
             ));
         }
         let digest = Digest::of(text.as_bytes());
-        Ok(Self { dataset, objects, text, digest })
+        Ok(Self { dataset, objects, transform, text, digest })
     }
 }
 
@@ -238,6 +258,8 @@ struct Form {
     dataset: String,
     format: String,
     objects: Vec<ObjectForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transform: Option<TransformMark>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod file;
 pub(crate) mod http;
 mod publication;
 mod read_ahead;
+mod transformed;
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,13 @@ use policy::refusal::Refusal;
 use crate::error::DataError;
 use crate::ingress::blocking;
 use crate::manifest::{Manifest, ManifestObject};
+use crate::transform::NEEDS_FILES;
 
 use file::Roots;
 use http::HttpClient;
 pub use http::{HttpHost, is_public};
 use publication::ObjectSource;
-pub use publication::Publication;
+pub use publication::{AppliedTransform, Publication};
 pub(crate) use read_ahead::ChunkReader;
 
 policy::refusal_codes! {
@@ -100,14 +102,29 @@ impl Sources {
 
     /// Reads and hashes everything once and fixes the manifest.
     pub async fn publish(&self, spec: &SourceSpec, dataset: DatasetId) -> Result<Publication, DataError> {
+        self.publish_transformed(spec, dataset, None).await
+    }
+
+    /// Reads everything, hashes what `applied` makes of it, and fixes the manifest.
+    pub async fn publish_transformed(
+        &self,
+        spec: &SourceSpec,
+        dataset: DatasetId,
+        applied: Option<AppliedTransform>,
+    ) -> Result<Publication, DataError> {
+        let (roots, transform) = (self.roots.clone(), applied.clone());
         let objects: Vec<(ManifestObject, ObjectSource)> = match spec {
             SourceSpec::File { path, media_type } => {
-                let (roots, path, media_type) = (self.roots.clone(), path.clone(), media_type.clone());
-                blocking(move || Ok(vec![roots.publish_file(&path, media_type)?])).await?
+                let (path, media_type) = (path.clone(), media_type.clone());
+                blocking(move || Ok(vec![roots.publish_file(&path, media_type, transform.as_ref())?])).await?
             }
             SourceSpec::Directory { path, media_type } => {
-                let (roots, path, media_type) = (self.roots.clone(), path.clone(), media_type.clone());
-                blocking(move || roots.publish_directory(&path, media_type.as_deref())).await?
+                let (path, media_type) = (path.clone(), media_type.clone());
+                blocking(move || roots.publish_directory(&path, media_type.as_deref(), transform.as_ref()))
+                    .await?
+            }
+            SourceSpec::Http { url, .. } if applied.is_some() => {
+                return Err(Refusal::new(&NEEDS_FILES, format!("`{url}`")).into());
             }
             SourceSpec::Http { url, name, media_type } => {
                 let (digests, etag) = self.http.digest(url).await?;
@@ -116,7 +133,8 @@ impl Sources {
             }
         };
         let (objects, sources) = objects.into_iter().unzip();
-        Ok(Publication::new(Manifest::new(dataset, objects)?, sources))
+        let mark = applied.as_ref().map(|applied| applied.transform.mark());
+        Ok(Publication::new(Manifest::transformed(dataset, objects, mark)?, sources, applied))
     }
 
     /// Starts reading an object ahead, from `offset`.
@@ -134,7 +152,14 @@ impl Sources {
             ObjectSource::File { root, path, stamp } => {
                 let (roots, root, path) = (self.roots.clone(), root.clone(), path.clone());
                 let file = blocking(move || roots.reopen(&root, &path)).await?;
-                Ok(ChunkReader::file(file, *stamp, object, offset))
+                match publication.applied() {
+                    Some(applied) => transformed::read_ahead(file, applied, object, offset),
+                    None => Ok(ChunkReader::file(file, *stamp, object, offset)),
+                }
+            }
+            // Its bytes were hashed as they are, which nothing else may leave as.
+            ObjectSource::Http { .. } if publication.applied().is_some() => {
+                Err(Refusal::new(&NEEDS_FILES, object.name()).into())
             }
             ObjectSource::Http { url, etag } => {
                 let body = self.http.fetch(url, etag.as_deref(), offset, object.size()).await?;

@@ -71,6 +71,17 @@ pub enum DutyRole {
     Remedy(usize),
 }
 
+/// A refinement of a duty's action that says how, and not when, it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refinement {
+    /// The IRI of the left operand; empty for a combination of several constraints.
+    pub operand: String,
+    /// The operator's local name, e.g. `eq`; of a combination its logic.
+    pub operator: &'static str,
+    /// The right operands in their canonical texts.
+    pub values: Vec<String>,
+}
+
 /// One duty of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duty {
@@ -84,6 +95,8 @@ pub struct Duty {
     pub target: Option<String>,
     /// Who must be told, paid or asked: the party functions of the duty with their parties.
     pub parties: Vec<(String, String)>,
+    /// How it is done.
+    pub refinements: Vec<Refinement>,
     /// When, relative to the use.
     pub phase: Phase,
     /// By when; `None` if the policy sets no deadline.
@@ -100,6 +113,22 @@ impl Duty {
     pub const fn is_delete(&self) -> bool {
         self.deletes
     }
+}
+
+/// How a duty is to be done.
+pub(crate) fn refinements(rule: &Rule) -> Vec<Refinement> {
+    let how = rule.refinements.iter().filter(|constraint| !is_timing(constraint));
+    how.map(|constraint| match constraint {
+        Constraint::Atom(atom) => Refinement {
+            operand: atom.operand.iri.clone(),
+            operator: atom.operator.name(),
+            values: atom.rights.iter().map(Right::text).collect(),
+        },
+        Constraint::Logic { logic, .. } => {
+            Refinement { operand: String::new(), operator: logic.name(), values: Vec::new() }
+        }
+    })
+    .collect()
 }
 
 pub(crate) fn atom_deadline(atom: &Atom) -> Option<Deadline> {

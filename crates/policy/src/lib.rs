@@ -92,7 +92,7 @@ pub mod vocab;
 mod world;
 
 pub use decide::{COUNT_SPENT, Decision, Outcome};
-pub use duty::{Anchor, Anchors, Deadline, Duty, DutyRole};
+pub use duty::{Anchor, Anchors, Deadline, Duty, DutyRole, Refinement};
 pub use explain::{ExplainedPart, ExplainedRule, Explanation};
 pub use facts::{DutyState, Facts, Request};
 pub use model::{Conflict, Kind, RuleKind};

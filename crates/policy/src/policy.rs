@@ -356,6 +356,7 @@ fn list_duties(model: &Model, tables: &Tables, program: &Program) -> Vec<Duty> {
                 .iter()
                 .map(|(function, party)| (compact(function).to_owned(), party.iri.clone()))
                 .collect(),
+            refinements: crate::duty::refinements(rule),
             phase: compiled.phase,
             deadline: compiled.deadline,
             enforcement: crate::duty::enforcement(rule, tables),

@@ -72,6 +72,10 @@ pub mod operand {
     pub const SINCE_END: &str = "https://w3id.org/fairlead/ns#elapsedSinceEnd";
     /// Time since the last key lease; the fact is that instant.
     pub const KEY_LEASE: &str = "https://w3id.org/fairlead/ns#keyLease";
+    /// IDS: the place whose value a duty replaces.
+    pub const JSON_PATH: &str = "https://w3id.org/idsa/code/JSON_PATH";
+    /// IDS: what it puts there.
+    pub const REPLACE_WITH: &str = "https://w3id.org/idsa/code/REPLACE_WITH";
     /// The jurisdiction whose law the participant is under: `CN`, `HK`, `MO`.
     pub const JURISDICTION: &str = "https://w3id.org/fairlead/ns#jurisdiction";
     /// The participant's security profile: base, trust, trustplus.
@@ -88,6 +92,14 @@ pub mod action {
     pub const DELETE: &str = "http://www.w3.org/ns/odrl/2/delete";
     /// Write an unsealed copy to a file.
     pub const EXPORT: &str = "https://w3id.org/fairlead/ns#export";
+    /// As a duty: nobody is recognised in what leaves.
+    pub const ANONYMIZE: &str = "http://www.w3.org/ns/odrl/2/anonymize";
+    /// As a duty: only what was computed of groups leaves.
+    pub const AGGREGATE: &str = "http://www.w3.org/ns/odrl/2/aggregate";
+    /// As a duty: parts are removed or blackened before the data leaves.
+    pub const REDACT: &str = "https://w3id.org/fairlead/ns#redact";
+    /// As a duty of IDS policies: a place gets a constant.
+    pub const IDS_REPLACE: &str = "https://w3id.org/idsa/code/REPLACE";
 }
 
 /// Where a name that is not a core term was found: the declared prefixes of one document.
@@ -117,6 +129,11 @@ pub(crate) fn expand_vocab(text: &str, declared: &Declared) -> String {
         .iter()
         .find(|(known, _)| known == text)
         .map_or_else(|| format!("{ODRL}{text}"), |(_, iri)| iri.clone())
+}
+
+/// The IRI that `prefix:name` stands for with one of [`PREFIXES`]; anything else as it is.
+pub fn expand(text: &str) -> String {
+    expand_prefixed(text, &Declared::new()).unwrap_or_else(|| text.to_owned())
 }
 
 /// The compact DSP spelling: a bare term for ODRL, the full IRI for everything else.

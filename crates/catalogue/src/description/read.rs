@@ -8,7 +8,8 @@ use oxrdf::Term;
 use serde_json::Value;
 
 use super::{
-    AccessRights, Distribution, MAX_DESCRIPTION_CHARS, MAX_REPEATED, MAX_TITLE_CHARS, Offer, SelfDescription,
+    AccessRights, Distribution, MAX_DESCRIPTION_CHARS, MAX_REPEATED, MAX_TITLE_CHARS, MAX_TRANSFORM_BYTES,
+    Offer, SelfDescription,
 };
 use crate::hash::Digest;
 use crate::rdf::{Graph, Statements, iri, literal};
@@ -296,6 +297,7 @@ impl<'g> Reader<'g, '_> {
             byte_size: self.byte_size(subject),
             sha256: self.sha256(subject),
             manifest_digest: self.digest(subject, v::FL_MANIFEST_DIGEST),
+            transform: self.transform(subject),
             licence,
         }
     }
@@ -360,6 +362,16 @@ impl<'g> Reader<'g, '_> {
         let term = self.one(subject, predicate, Required::No)?;
         let read = literal(term).and_then(|literal| Digest::parse(literal.value()).ok());
         read.or_else(|| self.bad(subject, predicate, term, "sha-256:<base64url>"))
+    }
+
+    fn transform(&mut self, subject: &str) -> Option<String> {
+        let term = self.one(subject, v::FL_TRANSFORM, Required::No)?;
+        let plain = |text: &&str| {
+            text.len() <= MAX_TRANSFORM_BYTES
+                && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        };
+        let read = literal(term).map(|literal| literal.value()).filter(plain).map(str::to_owned);
+        read.or_else(|| self.bad(subject, v::FL_TRANSFORM, term, "name@version sha-256:<base64url>"))
     }
 
     fn offer(&mut self, subject: &str, dataset: &str, scope: &PublisherScope) -> Option<Offer> {

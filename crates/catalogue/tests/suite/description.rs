@@ -76,19 +76,22 @@ fn publication_adds_what_is_known_about_the_objects() {
         byte_size: Some(734_003_200),
         sha256: Some(Digest::of(b"all gauges")),
         manifest_digest: Some(Digest::of(b"manifest")),
+        transform: Some("ward@1 sha-256:x".to_owned()),
     };
     let facts = BTreeMap::from([(distribution, facts)]);
     let publication = read_turtle(TIDE, &harbour(), &PlainOffers, &facts).unwrap();
     let read = &publication.description.distributions[0];
     let known = (Some(734_003_200), Some(Digest::of(b"all gauges")), Some(Digest::of(b"manifest")));
     assert_eq!((read.byte_size, read.sha256, read.manifest_digest), known);
+    assert_eq!(read.transform.as_deref(), Some("ward@1 sha-256:x"));
     let again = read_canonical(&publication.content, &publication.description.dataset, &harbour()).unwrap();
     assert_eq!(again, publication.description);
 }
 
 #[test]
 fn size_and_checksum_as_written_must_be_those_of_the_object() {
-    let facts = ObjectFacts { byte_size: Some(4), sha256: Some(Digest::of(b"abcd")), manifest_digest: None };
+    let facts =
+        ObjectFacts { byte_size: Some(4), sha256: Some(Digest::of(b"abcd")), ..ObjectFacts::default() };
     let facts = BTreeMap::from([("https://estuary.example/data/water-parquet".to_owned(), facts)]);
     let report = read_turtle(WATER, &estuary(), &PlainOffers, &facts).unwrap_err();
     let paths: Vec<&str> = report.problems().iter().map(|problem| problem.path.as_str()).collect();

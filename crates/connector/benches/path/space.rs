@@ -115,6 +115,7 @@ impl Space {
             turtle: description(name, &self.provider.participant),
             source: format!("file:shared/{file}"),
             dry_run: false,
+            transform: String::new(),
         };
         let published = self.provider.admin().await?.publish_dataset(request).await?.into_inner();
         let mut consumer = self.consumer.admin().await?;

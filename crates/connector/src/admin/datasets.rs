@@ -28,7 +28,9 @@ pub async fn publish(
     node: &Arc<Node>,
     request: admin::PublishDatasetRequest,
 ) -> Result<admin::PublishedDataset, Error> {
-    let published = publication::publish(node, &request.turtle, &request.source, request.dry_run).await?;
+    let published =
+        publication::publish(node, &request.turtle, &request.source, &request.transform, request.dry_run)
+            .await?;
     let mut rendered = Vec::new();
     for offer in &published.description.offers {
         rendered.extend(clauses(&*node.policies.compiled(&offer.text)?, policy::Lang::En));
@@ -141,6 +143,7 @@ pub async fn show(
             .unwrap_or_default(),
         offers,
         media_types: distributions.clone().filter_map(|one| one.media_type.clone()).collect(),
+        transforms: distributions.clone().filter_map(|one| one.transform.clone()).collect(),
         byte_size: distributions.filter_map(|one| one.byte_size).fold(0, u64::saturating_add),
     })
 }
@@ -195,6 +198,7 @@ fn row(row: DatasetRow) -> admin::PublishedDataset {
         state: row.state.as_str().to_owned(),
         warnings: Vec::new(),
         clauses: Vec::new(),
+        transform: row.transform,
     }
 }
 

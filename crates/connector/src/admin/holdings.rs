@@ -98,6 +98,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
         clauses: tag.map(|tag| clauses(&policy, language(tag))).unwrap_or_default(),
         agreement_status: held.status.name().to_owned(),
         unsealed_copies: holding.unsealed,
+        transform: holding.transform.unwrap_or_default(),
     })
 }
 

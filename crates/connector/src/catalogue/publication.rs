@@ -15,16 +15,18 @@ use ::catalogue::scope::{PublisherScope, SubjectBase};
 use ::catalogue::text::Language;
 use control_plane::ids::{DatasetId, printable};
 use control_plane::{Refusal, UnixMillis};
-use data_plane::{Manifest, Publication, SourceSpec};
+use data_plane::{AppliedTransform, Manifest, Publication, Salt, SourceSpec, Transform};
 use store::{Snapshot, StoreError, Tx};
 
 use super::keys::{Members, OwnSigner};
 use super::log_store::{SnapshotLog, TxLog, log_error};
-use super::row::{DatasetRow, DatasetState, dataset, put_dataset, put_publication};
+use super::row::{DatasetRow, DatasetState, dataset, published, put_dataset, put_publication};
 use super::{replication, to_the_end};
+use crate::data::transforms;
 use crate::driver::records;
 use crate::enforceable;
 use crate::error::Error;
+use crate::fresh;
 use crate::node::Node;
 use crate::restored;
 
@@ -63,12 +65,14 @@ pub struct Published {
     pub warnings: Vec<Problem>,
 }
 
-/// Publishes the dataset that `turtle` describes with the bytes of `source`; with `dry_run` checks all of it and
+/// Publishes the dataset that `turtle` describes with the bytes of `source`, changed as the transform `declared` says
+/// (JSON; empty for none) and as duties of the offers define; with `dry_run` checks all of it and
 /// changes nothing.
 pub async fn publish(
     node: &Arc<Node>,
     turtle: &str,
     source: &str,
+    declared: &str,
     dry_run: bool,
 ) -> Result<Published, Error> {
     let scope = scope(node)?;
@@ -76,16 +80,28 @@ pub async fn publish(
     // First without the bytes: what is wrong with the text is said before anything large is read.
     let draft =
         read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
+    let mut policies = Vec::new();
     for offer in &draft.description.offers {
+        let policy = node.policies.compiled(&offer.text)?;
         // What we could not hold ourselves is not promised to others.
-        enforceable::require(&*node.policies.compiled(&offer.text)?)?;
+        enforceable::require(&policy)?;
+        policies.push(policy);
     }
+    let declared = (!declared.is_empty()).then(|| Transform::parse(declared)).transpose()?;
+    let transform = transforms::of_offers(declared, &policies)?;
+    let mark = transform.as_ref().map(Transform::mark);
+    policies.iter().try_for_each(|policy| transforms::require_bound(policy, mark.as_ref()))?;
     let [distribution] = draft.description.distributions.as_slice() else {
         let count = draft.description.distributions.len().to_string();
         return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());
     };
     let spec = source_spec(node, source, distribution.media_type.clone()).await?;
-    let data = node.data.sources.publish(&spec, draft.description.dataset.clone()).await;
+    let dataset = draft.description.dataset.clone();
+    let applied = match transform {
+        Some(transform) => Some(AppliedTransform { transform, salt: salt(node, &dataset).await? }),
+        None => None,
+    };
+    let data = node.data.sources.publish_transformed(&spec, dataset, applied).await;
     let data = data.map_err(|error| Error::Refused(error.into_refusal()))?;
     let facts = BTreeMap::from([(distribution.iri.clone(), facts(data.manifest()))]);
     let publication = read_turtle(turtle, &scope, &offers, &facts).map_err(|report| refusal_of(&report))?;
@@ -153,6 +169,14 @@ fn renewal_is_due(head: &Head, now: UnixMillis) -> bool {
         && renewed.is_none_or(|renewed| now.millis_since(renewed) >= RENEWAL_INTERVAL_MILLIS)
 }
 
+/// The secret of the dataset, kept when it is published anew: who joins its versions by a hashed column still can.
+async fn salt(node: &Node, id: &DatasetId) -> Result<Salt, Error> {
+    let id = id.clone();
+    let before = node.store.read(move |store| published(store, &id)).await?;
+    let kept = before.and_then(|before| before.applied().map(|applied| applied.salt.clone()));
+    Ok(kept.unwrap_or_else(fresh::transform_salt))
+}
+
 async fn commit(
     node: &Arc<Node>,
     publication: description::Publication,
@@ -173,7 +197,9 @@ async fn commit(
             ("offerHash", row.offer_hash.clone()),
             ("manifest", row.manifest_digest.clone()),
         ];
-        let fields = envelope_fields(admitted, &id).into_iter().chain(terms);
+        let transform = Some(&row.transform).filter(|transform| !transform.is_empty());
+        let transform = transform.map(|transform| ("transform", transform.clone()));
+        let fields = envelope_fields(admitted, &id).into_iter().chain(terms).chain(transform);
         records::append_fields(tx, "dataset-published", admitted.header.issued, fields)?;
         Ok(row)
     };
@@ -262,6 +288,7 @@ fn row(description: &SelfDescription, manifest: &Manifest, source: &str) -> Data
         bytes: manifest.total_bytes(),
         manifest_digest: manifest.digest().to_string(),
         source: source.to_owned(),
+        transform: manifest.transform().map(ToString::to_string).unwrap_or_default(),
         ..DatasetRow::new(&description.dataset)
     }
 }
@@ -273,7 +300,8 @@ fn facts(manifest: &Manifest) -> ObjectFacts {
         _ => None,
     };
     let manifest_digest = Some(digest(manifest.digest()));
-    ObjectFacts { byte_size: Some(manifest.total_bytes()), sha256, manifest_digest }
+    let transform = manifest.transform().map(ToString::to_string);
+    ObjectFacts { byte_size: Some(manifest.total_bytes()), sha256, manifest_digest, transform }
 }
 
 /// All problems of a description under the code of the first.

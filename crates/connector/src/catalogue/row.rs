@@ -55,6 +55,9 @@ pub struct DatasetRow {
     pub manifest_digest: String,
     /// Where its bytes come from, as the steward wrote it; never leaves this connector.
     pub source: String,
+    /// What is done to its objects before they leave: `name@version` and digest; empty for nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub transform: String,
     /// Whether it is offered.
     pub state: DatasetState,
     /// When that changed, RFC 3339.
@@ -75,6 +78,7 @@ impl DatasetRow {
             bytes: 0,
             manifest_digest: String::new(),
             source: String::new(),
+            transform: String::new(),
             state: DatasetState::Published,
             changed: String::new(),
         }

@@ -338,7 +338,8 @@ pub struct EnrolArgs {
 pub enum DatasetCommand {
     /// Check, sign and publish a self-description
     #[command(
-        after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv"
+        after_help = "Examples:\n  fairlead dataset publish weather.ttl --source file:observations/weather.csv\n  \
+                      fairlead dataset publish wards.ttl --source file:clinic/visits.csv --transform wards.json"
     )]
     Publish {
         /// The self-description (Turtle, DCAT 3 with an ODRL offer)
@@ -346,6 +347,9 @@ pub enum DatasetCommand {
         /// file:ROOT/PATH, directory:ROOT/PATH or http(s)://…; ROOT is a name under [sources] in the settings
         #[arg(long)]
         source: String,
+        /// What is done to the data before it leaves (JSON; docs/transforms.md shows each step)
+        #[arg(long, value_name = "FILE")]
+        transform: Option<PathBuf>,
         /// Only check and show the clauses
         #[arg(long)]
         dry_run: bool,

@@ -11,9 +11,11 @@ const MAX_DESCRIPTION_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn run(output: Output, admin: &mut Admin, command: DatasetCommand) -> Result<(), Failure> {
     match command {
-        DatasetCommand::Publish { description, source, dry_run } => {
+        DatasetCommand::Publish { description, source, transform, dry_run } => {
             let turtle = read_text(&description, MAX_DESCRIPTION_BYTES)?;
-            let request = admin::PublishDatasetRequest { turtle, source, dry_run };
+            let max = data_plane::MAX_DECLARATION_BYTES as u64;
+            let transform = transform.map(|path| read_text(&path, max)).transpose()?.unwrap_or_default();
+            let request = admin::PublishDatasetRequest { turtle, source, dry_run, transform };
             let published = admin.publish_dataset(request).await?.into_inner();
             output.show(&published, published_facts)
         }
@@ -137,6 +139,7 @@ fn published_facts(published: &admin::PublishedDataset) -> String {
         ("bytes", published.bytes.to_string()),
         ("manifest", published.manifest_digest.clone()),
         ("log position", published.seq.to_string()),
+        ("transform", published.transform.clone()),
     ]);
     if !published.clauses.is_empty() {
         text.push_str(&format!("\nclauses\n{}", clause_lines(&published.clauses)));
@@ -163,6 +166,7 @@ fn entry_text(entry: &admin::CatalogueEntry) -> String {
         ("expires", entry.expires.clone()),
         ("media types", entry.media_types.join(" ")),
         ("bytes", entry.byte_size.to_string()),
+        ("transforms", entry.transforms.join(" ")),
         ("envelope", entry.envelope_hash.clone()),
     ]);
     for offer in &entry.offers {

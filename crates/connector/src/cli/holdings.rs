@@ -150,6 +150,7 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("dataset", holding.dataset.clone()),
         ("from", holding.assigner.clone()),
         ("copy", holding.state.clone()),
+        ("transform", holding.transform.clone()),
         ("uses", holding.uses.to_string()),
         ("uses left", uses_left(holding.uses_left)),
         ("first use", holding.first_use.clone()),

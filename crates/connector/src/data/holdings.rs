@@ -52,6 +52,9 @@ pub struct Holding {
     pub assigner: String,
     /// Digest of the manifest.
     pub manifest: String,
+    /// What the provider did to the data before it left: `name@version` and digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<String>,
     /// RFC 3339.
     pub created: String,
     /// RFC 3339, once used.
@@ -203,6 +206,7 @@ pub async fn prepare(
                 dataset: signed.target().to_string(),
                 assigner: signed.assigner().to_string(),
                 manifest: digest.clone(),
+                transform: manifest.transform().map(ToString::to_string),
                 created: now.to_string(),
                 first_use: None,
                 destroyed: None,
@@ -210,7 +214,8 @@ pub async fn prepare(
             };
             put(tx, &holding)?;
             tx.put(Collection::Manifests, &held_key(&digest), manifest.text().as_bytes(), Expect::Any)?;
-            let fields = [("agreement", id.to_string()), ("manifest", digest)];
+            let fields = [("agreement", id.to_string()), ("manifest", digest)].into_iter();
+            let fields = fields.chain(holding.transform.clone().map(|transform| ("transform", transform)));
             records::append_fields(tx, "holding-begun", now, fields)?;
             duties::plan(&worker, tx, &agreement, &holding, now)?;
             keys::make_agreement_key(tx, &wrapper, id)

@@ -11,6 +11,7 @@ pub mod pull;
 pub mod push;
 pub mod sessions;
 pub mod shares;
+pub mod transforms;
 pub mod uses;
 
 use std::collections::{BTreeSet, HashMap};

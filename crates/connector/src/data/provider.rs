@@ -27,7 +27,7 @@ use store::{Collection, Expect, Snapshot, Tx, crash_point};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FlowOf, Registered, register};
+use super::{FlowOf, Registered, register, transforms};
 use crate::caller::Caller;
 use crate::driver::{records, transfers};
 use crate::error::Error;
@@ -73,6 +73,8 @@ pub fn may_start(
     decide(&policy, agreement.assignee().as_str(), agreement.target(), statement, now)?;
     let publication = catalogue::published(tx, agreement.target())?;
     let publication = records::found(publication, &NOT_PUBLISHED, agreement.target().as_str())?;
+    // The dataset may have been published anew, with another transform, since this was agreed.
+    transforms::require_bound(&policy, publication.manifest().transform())?;
     pin(tx, pid, &publication)
 }
 

@@ -24,7 +24,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::provider::data_error;
-use super::{FlowOf, holdings, leases, register};
+use super::{FlowOf, holdings, leases, register, transforms};
 use crate::config::Steps;
 use crate::driver::{records, transfers};
 use crate::error::Error;
@@ -201,6 +201,9 @@ async fn pull_all(node: &Arc<Node>, process: &TransferProcess) -> Result<(), Err
     if manifest.dataset() != process.dataset() {
         return Err(Refusal::new(&OTHER_DATASET, manifest.dataset().as_str()).into());
     }
+    // What was to be changed before it left does not come here unchanged.
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    transforms::require_bound(&policy, manifest.transform())?;
     let key = holdings::prepare(node, held.clone(), manifest.clone()).await?;
     let mut sealing = Sealing::new(node, &held, &provider_pid, key, manifest.objects().len())?;
     for index in 0..u32::try_from(manifest.objects().len()).map_err(Error::ours)? {

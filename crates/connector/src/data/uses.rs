@@ -6,7 +6,8 @@ use control_plane::ids::AgreementId;
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
 use data_plane::{
-    AgreementKey, ObjectRecord, SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt, UseRequest,
+    AgreementKey, ObjectRecord, SessionEnd, SessionId, TransformMark, UseGrant, UsePort, UseQuestion,
+    UseReceipt, UseRequest,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,11 +16,10 @@ use policy::{Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
-use super::duties;
 use super::holdings::{self, Holding};
 use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
-use super::sessions;
+use super::{duties, sessions, transforms};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -49,6 +49,8 @@ struct Asked {
     spent: u64,
     /// Whether the provider shares the keys.
     leased: bool,
+    /// What the provider did to the data before it left.
+    transform: Option<TransformMark>,
 }
 
 /// Decides and accounts for one session.
@@ -224,7 +226,11 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
     let leased = policy.lease_millis().is_some();
-    Ok(Asked { held, holding, policy, spent, leased })
+    let transform = match transforms::demands(&policy) {
+        true => holdings::manifest(store, id)?.and_then(|manifest| manifest.transform().cloned()),
+        false => None,
+    };
+    Ok(Asked { held, holding, policy, spent, leased, transform })
 }
 
 /// The lease that a use rests on now.
@@ -271,7 +277,8 @@ fn facts(
     now: UnixMillis,
 ) -> Facts {
     let agreement = asked.held.signed.agreement();
-    let mut facts = facts_about(Some(&node.statement.load().statement), now)
+    let facts = facts_about(Some(&node.statement.load().statement), now);
+    let mut facts = transforms::fulfilled(&asked.policy, asked.transform.as_ref(), facts)
         .uses_spent(asked.spent)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use control_plane::agreement::{Agreement, PartySignature, SignedPart, Signing};
 use control_plane::cause::Cause;
 use control_plane::durable;
-use control_plane::ids::{CallbackAddress, ConsumerPid, MessageId, ParticipantId, ProviderPid};
+use control_plane::ids::{CallbackAddress, ConsumerPid, DatasetId, MessageId, ParticipantId, ProviderPid};
 use control_plane::negotiation::{
     Command, Consent, Decision, Effect, Message, NOT_YOUR_STEP, Negotiation, Opening, Received, State,
     StateName, Step, TERMS_ALTERED, UNKNOWN_PROCESS, Undelivered, WaitsFor,
@@ -15,6 +15,7 @@ use control_plane::status::HeldAgreement;
 use control_plane::terms::{Offer, Table};
 use control_plane::{Refusal, UnixMillis};
 use identity::{Typ, jws};
+use policy::Policy;
 use policy::accept::Acceptable;
 use store::{Collection, OutboxItem, Snapshot, Tx, crash_point};
 
@@ -22,6 +23,7 @@ use super::comparison::{self, Compared};
 use super::{notices, records};
 use crate::caller::Caller;
 use crate::config::{Acceptance, AlteredTerms, Steps};
+use crate::data::transforms;
 use crate::enforceable;
 use crate::error::Error;
 use crate::fresh;
@@ -483,6 +485,7 @@ impl Driver {
     fn agree(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require_between(&policy, negotiation.address().is_some())?;
+        self.require_transforms(&policy, table.offer.target())?;
         let facts = facts_about(self.statement.as_ref(), self.now);
         let assignee = negotiation.counterparty();
         decide_negotiation(&policy, assignee, table.offer.target().as_str(), &facts)?;
@@ -490,6 +493,14 @@ impl Driver {
         let agreement = Agreement::parse(&text)?;
         let signature = self.sign(negotiation, &agreement)?;
         Ok(Command::Agree { part: SignedPart::new(agreement, signature)?, consent })
+    }
+
+    /// Provider: a duty that a transform performs is one of those that were bound at publication.
+    fn require_transforms(&self, policy: &Policy, target: &DatasetId) -> Result<(), Error> {
+        let published = self.node.catalogue.offers(target, self.now)?;
+        let published = published.iter().map(|(_, text)| self.node.policies.compiled(text));
+        let published = published.collect::<Result<Vec<_>, _>>()?;
+        Ok(transforms::require_published(policy, &published)?)
     }
 
     /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.

@@ -10,9 +10,9 @@ use policy::refusal::Refusal;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use super::publication::{ObjectSource, Stamp};
-use super::{DATA_DIRECTORY, NOT_A_FILE, OUTSIDE_ROOTS, TOO_MANY_FILES, unreadable};
-use crate::digest::ObjectHasher;
+use super::publication::{AppliedTransform, ObjectSource, Stamp};
+use super::{DATA_DIRECTORY, NOT_A_FILE, OUTSIDE_ROOTS, TOO_MANY_FILES, transformed, unreadable};
+use crate::digest::{ObjectDigests, ObjectHasher};
 use crate::egress::SOURCE_CHANGED;
 use crate::error::DataError;
 use crate::manifest::{CHUNK_BYTES, MAX_OBJECTS, ManifestObject};
@@ -57,16 +57,18 @@ impl Roots {
         &self,
         path: &Path,
         media_type: Option<String>,
+        applied: Option<&AppliedTransform>,
     ) -> Result<(ManifestObject, ObjectSource), DataError> {
         let (root, relative) = self.locate(path)?;
         let name = file_name(relative.file_name(), path)?;
-        root.publish(relative, name, media_type)
+        root.publish(relative, name, media_type, applied)
     }
 
     pub(super) fn publish_directory(
         &self,
         path: &Path,
         media_type: Option<&str>,
+        applied: Option<&AppliedTransform>,
     ) -> Result<Vec<(ManifestObject, ObjectSource)>, DataError> {
         let (root, relative) = self.locate(path)?;
         let directory = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
@@ -75,7 +77,7 @@ impl Roots {
         names.sort_unstable();
         names
             .into_iter()
-            .map(|name| root.publish(&relative.join(&name), name, media_type.map(str::to_owned)))
+            .map(|name| root.publish(&relative.join(&name), name, media_type.map(str::to_owned), applied))
             .collect()
     }
 
@@ -102,23 +104,18 @@ impl Root {
         relative: &Path,
         name: String,
         media_type: Option<String>,
+        applied: Option<&AppliedTransform>,
     ) -> Result<(ManifestObject, ObjectSource), DataError> {
         let file = self.open_file(relative)?;
         let shown = self.path.join(relative);
         let before = Stamp::of(&file).map_err(|error| DataError::io("measure", &shown, error))?;
-        let mut hasher = ObjectHasher::new();
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let mut offset = 0_u64;
-        loop {
-            let read =
-                file.read_at(&mut buffer, offset).map_err(|error| DataError::io("read", &shown, error))?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            hasher.update(bytes);
-            offset = offset.saturating_add(read as u64);
-        }
-        let digests = hasher.finish();
+        let file = Arc::new(file);
+        let digests = match applied {
+            None => hash(&file, &shown)?,
+            Some(applied) => transformed::hash(&file, applied, media_type.as_deref(), &name)?,
+        };
         let after = Stamp::of(&file).map_err(|error| DataError::io("measure", &shown, error))?;
-        if before != after || digests.size != after.size {
+        if before != after || (applied.is_none() && digests.size != after.size) {
             return Err(
                 Refusal::new(&SOURCE_CHANGED, format!("`{}` changed while read", shown.display())).into()
             );
@@ -152,6 +149,19 @@ impl Root {
             other => DataError::io("open", &shown, other),
         })
     }
+}
+
+fn hash(file: &File, shown: &Path) -> Result<ObjectDigests, DataError> {
+    let mut hasher = ObjectHasher::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut offset = 0_u64;
+    loop {
+        let read = file.read_at(&mut buffer, offset).map_err(|error| DataError::io("read", shown, error))?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        offset = offset.saturating_add(read as u64);
+    }
+    Ok(hasher.finish())
 }
 
 impl Stamp {

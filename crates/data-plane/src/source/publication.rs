@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use policy::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -11,14 +13,25 @@ use crate::digest::Digest;
 use crate::egress::check_receipt;
 use crate::error::DataError;
 use crate::manifest::{Manifest, ManifestObject};
+use crate::transform::{Salt, Transform};
 
 const FORMAT: &str = "fairlead-publication/1";
 
 /// A manifest and, for each of its objects, the source. Keep [`Publication::to_json`] with the dataset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
     manifest: Arc<Manifest>,
     sources: Vec<ObjectSource>,
+    applied: Option<Arc<AppliedTransform>>,
+}
+
+/// What is done to every object before it leaves, with the dataset's secret. Never leaves this connector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppliedTransform {
+    /// The declaration.
+    pub transform: Transform,
+    /// What hashed columns depend on.
+    pub salt: Salt,
 }
 
 /// Where an object's bytes are. Never leaves this connector.
@@ -55,6 +68,16 @@ struct Form {
     format: String,
     manifest: String,
     sources: Vec<ObjectSource>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transform: Option<AppliedForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppliedForm {
+    declaration: String,
+    /// base64url of 32 bytes.
+    salt: String,
 }
 
 impl Publication {
@@ -69,6 +92,7 @@ impl Publication {
             format: FORMAT.to_owned(),
             manifest: self.manifest.text().to_owned(),
             sources: self.sources.clone(),
+            transform: self.applied.as_ref().map(|applied| applied.form()),
         };
         serde_jcs::to_string(&form).map_err(|_| DataError::Crypto("encode a publication"))
     }
@@ -84,7 +108,16 @@ impl Publication {
         if manifest.objects().len() != form.sources.len() {
             return Err(malformed("objects and sources differ in number"));
         }
-        Ok(Self::new(manifest, form.sources))
+        let applied = form.transform.map(AppliedTransform::from_form).transpose()?;
+        if applied.as_ref().map(|applied| applied.transform.mark()).as_ref() != manifest.transform() {
+            return Err(malformed("the manifest tells another transform"));
+        }
+        Ok(Self::new(manifest, form.sources, applied))
+    }
+
+    /// What is done to the objects before they leave.
+    pub fn applied(&self) -> Option<&Arc<AppliedTransform>> {
+        self.applied.as_ref()
     }
 
     /// Compares a consumer's receipt for the object at `index` with the manifest.
@@ -92,12 +125,30 @@ impl Publication {
         check_receipt(self, index, bytes, digest)
     }
 
-    pub(crate) fn new(manifest: Manifest, sources: Vec<ObjectSource>) -> Self {
-        Self { manifest: Arc::new(manifest), sources }
+    pub(crate) fn new(
+        manifest: Manifest,
+        sources: Vec<ObjectSource>,
+        applied: Option<AppliedTransform>,
+    ) -> Self {
+        Self { manifest: Arc::new(manifest), sources, applied: applied.map(Arc::new) }
     }
 
     pub(crate) fn object(&self, index: u32) -> Option<(&ManifestObject, &ObjectSource)> {
         self.manifest.object(index).zip(self.sources.get(usize::try_from(index).ok()?))
+    }
+}
+
+impl AppliedTransform {
+    fn form(&self) -> AppliedForm {
+        let salt = URL_SAFE_NO_PAD.encode(self.salt.as_bytes());
+        AppliedForm { declaration: self.transform.text().to_owned(), salt }
+    }
+
+    fn from_form(form: AppliedForm) -> Result<Self, Refusal> {
+        let transform = Transform::parse(&form.declaration)?;
+        let salt = URL_SAFE_NO_PAD.decode(form.salt).ok().and_then(|salt| <[u8; 32]>::try_from(salt).ok());
+        let salt = salt.ok_or_else(|| Refusal::new(&MALFORMED_PUBLICATION, "salt"))?;
+        Ok(Self { transform, salt: Salt::new(salt) })
     }
 }
 

@@ -15,13 +15,13 @@ use crate::error::DataError;
 use crate::manifest::{CHUNK_BYTES, ManifestObject};
 
 /// Chunks read ahead: hides a slow read behind sending, 4 MiB for each pull.
-const READ_AHEAD_CHUNKS: usize = 4;
+pub(super) const READ_AHEAD_CHUNKS: usize = 4;
 
 /// The receiving end; dropping it ends the reading.
-pub(crate) struct ChunkReader(mpsc::Receiver<Result<Bytes, DataError>>);
+pub(crate) struct ChunkReader(pub(super) mpsc::Receiver<Result<Bytes, DataError>>);
 
 /// The chunks due from an offset on: length and, where the bytes must be hashed again, the hash.
-struct Due {
+pub(super) struct Due {
     offset: u64,
     size: u64,
     chunks: Vec<Digest>,
@@ -78,7 +78,7 @@ impl ChunkReader {
 }
 
 impl Due {
-    fn new(object: &ManifestObject, offset: u64) -> Self {
+    pub(super) fn new(object: &ManifestObject, offset: u64) -> Self {
         Self {
             offset,
             size: object.size(),
@@ -88,7 +88,7 @@ impl Due {
     }
 
     /// Length and hash of the next chunk; moves behind it.
-    fn advance(&mut self) -> Option<(usize, Digest)> {
+    pub(super) fn advance(&mut self) -> Option<(usize, Digest)> {
         let expected = *self.chunks.get(self.next)?;
         let length = usize::try_from(self.size.checked_sub(self.offset)?.min(CHUNK_BYTES as u64)).ok()?;
         self.next = self.next.checked_add(1)?;
@@ -122,7 +122,7 @@ fn check_file(file: &File, stamp: Stamp, chunk: &[u8], expected: Digest) -> Resu
     if Stamp::of(file).is_ok_and(|now| now == stamp) { Ok(()) } else { check_hash(chunk, expected) }
 }
 
-fn check_hash(chunk: &[u8], expected: Digest) -> Result<(), DataError> {
+pub(super) fn check_hash(chunk: &[u8], expected: Digest) -> Result<(), DataError> {
     if Digest::of(chunk) == expected { Ok(()) } else { Err(changed()) }
 }
 

@@ -238,3 +238,119 @@ async fn answers_that_are_not_the_resource_are_refused() {
     assert_eq!(code(refused), &http::ADDRESS_NOT_ALLOWED);
     assert_eq!(requests.lock().unwrap().len(), 3, "nothing was sent to an address that is not allowed");
 }
+
+const DECLARED: &str = r#"{"format":"fairlead-transform/1","name":"wards","version":"2","performs":["odrl:anonymize"],
+    "steps":[{"step":"hash","columns":["name"]},{"step":"suppress","columns":["ward"],"k":2}]}"#;
+
+fn applied() -> AppliedTransform {
+    let transform = crate::transform::Transform::parse(DECLARED).unwrap();
+    AppliedTransform { transform, salt: crate::transform::Salt::new([3; 32]) }
+}
+
+/// Three chunks and a bit of CSV, of which one row must not leave.
+fn visits() -> String {
+    let mut text = String::from("name,ward,note\n");
+    for index in 0..48_000 {
+        text.push_str(&format!("person {index},W{},{index:0>20}\n", index % 7));
+    }
+    text.push_str("person x,W9,alone\n");
+    text
+}
+
+async fn all(sources: &Sources, publication: &Publication, offset: u64) -> Result<Vec<u8>, DataError> {
+    let mut reader = sources.read_ahead(publication, 0, offset).await?;
+    let mut bytes = Vec::new();
+    while (offset + bytes.len() as u64) < publication.manifest().objects()[0].size() {
+        bytes.extend_from_slice(&reader.next().await?);
+    }
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn what_leaves_is_transformed_and_the_manifest_says_so() {
+    let folder = folder();
+    let path = folder.path.join("root/a.csv");
+    std::fs::write(&path, visits()).unwrap();
+    let spec = SourceSpec::File { path: path.clone(), media_type: Some("text/csv".into()) };
+    let publication = folder.sources.publish_transformed(&spec, dataset(), Some(applied())).await.unwrap();
+    assert_eq!(publication.manifest().transform(), Some(&applied().transform.mark()));
+    let read = Manifest::parse(publication.manifest().text()).unwrap();
+    assert_eq!(read, **publication.manifest());
+
+    // The row is read back as it was kept, and gives the same bytes from any chunk on.
+    let again = Publication::from_json(&publication.to_json().unwrap()).unwrap();
+    assert_eq!(again, publication);
+    let bytes = all(&folder.sources, &again, 0).await.unwrap();
+    assert!(bytes.len() > 3 * CHUNK_BYTES);
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(!text.contains("person ") && !text.contains(",W9,") && text.contains(",W6,"));
+    assert_eq!(text.lines().count(), 48_001);
+    for chunk in 0..=3 {
+        let offset = chunk * CHUNK_BYTES;
+        let rest = all(&folder.sources, &again, offset as u64).await.unwrap();
+        assert!(rest == bytes[offset..], "from chunk {chunk}");
+    }
+
+    // Another row alters what leaves: the first chunk that differs stops it, whatever the source has become.
+    for changed in [visits().replacen("person 7,", "person y,", 1), String::new(), "name\n\"".to_owned()] {
+        std::fs::write(&path, changed).unwrap();
+        assert_eq!(code(all(&folder.sources, &again, 0).await), &SOURCE_CHANGED);
+    }
+    std::fs::write(&path, visits().replace("W9,alone", "W9,still")).unwrap();
+    assert_eq!(
+        all(&folder.sources, &again, 0).await.unwrap(),
+        bytes,
+        "the row that does not leave may change"
+    );
+}
+
+#[tokio::test]
+async fn an_end_that_is_missing_is_a_change() {
+    let folder = folder();
+    let path = folder.path.join("root/a.csv");
+    std::fs::write(&path, visits()).unwrap();
+    let spec = SourceSpec::File { path: path.clone(), media_type: Some("text/csv".into()) };
+    let publication = folder.sources.publish_transformed(&spec, dataset(), Some(applied())).await.unwrap();
+    let shorter: String = visits().lines().take(47_000).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&path, shorter).unwrap();
+    assert_eq!(code(all(&folder.sources, &publication, 3 * CHUNK_BYTES as u64).await), &SOURCE_CHANGED);
+}
+
+#[tokio::test]
+async fn what_cannot_be_transformed_is_not_published() {
+    use crate::transform::{BAD_VALUE, DICOM, UNKNOWN_COLUMN, UNKNOWN_FORMAT};
+    let folder = folder();
+    let check = async |name: &str, content: &str, expected: &policy::refusal::Code| {
+        let path = folder.path.join("root").join(name);
+        std::fs::write(&path, content).unwrap();
+        let spec = SourceSpec::File { path, media_type: None };
+        let published = folder.sources.publish_transformed(&spec, dataset(), Some(applied())).await;
+        assert_eq!(code(published).code, expected.code, "{name}");
+    };
+    check("x.bin", "name,ward\n", &UNKNOWN_FORMAT).await;
+    check("x.dcm", "name,ward\n", &DICOM).await;
+    check("x.csv", "ward\n", &UNKNOWN_COLUMN).await;
+    check("x.json", r#"[{"name":{},"ward":1}]"#, &BAD_VALUE).await;
+    let url =
+        SourceSpec::Http { url: "http://data.example/a.csv".into(), name: "a.csv".into(), media_type: None };
+    let published = folder.sources.publish_transformed(&url, dataset(), Some(applied())).await;
+    assert_eq!(code(published), &NEEDS_FILES);
+}
+
+#[tokio::test]
+async fn a_row_that_tells_another_transform_than_its_manifest_is_damaged() {
+    let folder = folder();
+    std::fs::write(folder.path.join("root/a.csv"), "name,ward\n").unwrap();
+    let spec = SourceSpec::File { path: folder.path.join("root/a.csv"), media_type: None };
+    let publication = folder.sources.publish_transformed(&spec, dataset(), Some(applied())).await.unwrap();
+    let good = publication.to_json().unwrap();
+    for (from, to) in [("wards", "words"), ("\"salt\":\"A", "\"salt\":\"."), ("\\\"k\\\":2", "\\\"k\\\":3")] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        assert!(Publication::from_json(&bad).is_err(), "{from}");
+    }
+    let mut without: serde_json::Value = serde_json::from_str(&good).unwrap();
+    without.as_object_mut().unwrap().remove("transform");
+    // Else the plain file would leave under a manifest that promises more.
+    assert_eq!(Publication::from_json(&without.to_string()).unwrap_err().code, &MALFORMED_PUBLICATION);
+}

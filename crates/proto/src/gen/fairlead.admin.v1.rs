@@ -82,6 +82,9 @@ pub struct PublishDatasetRequest {
     /// Only check; publish nothing.
     #[prost(bool, tag = "3")]
     pub dry_run: bool,
+    /// The declaration of a transform (JSON); empty for none.
+    #[prost(string, tag = "4")]
+    pub transform: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -111,6 +114,9 @@ pub struct PublishedDataset {
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "12")]
     pub clauses: ::prost::alloc::vec::Vec<Clause>,
+    /// What is done to the objects before they leave: name@version and digest; empty for nothing.
+    #[prost(string, tag = "13")]
+    pub transform: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -219,6 +225,9 @@ pub struct CatalogueEntry {
     pub media_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, tag = "16")]
     pub byte_size: u64,
+    /// What is done to the objects before they leave: name@version and digest.
+    #[prost(string, repeated, tag = "17")]
+    pub transforms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -607,6 +616,9 @@ pub struct Holding {
     /// How long it allows use without the provider.
     #[prost(string, tag = "16")]
     pub lease_until: ::prost::alloc::string::String,
+    /// What the provider did to the objects before they left: name@version and digest; empty for nothing.
+    #[prost(string, tag = "17")]
+    pub transform: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
