@@ -92,6 +92,15 @@ pub struct Duty {
     pub enforcement: Enforcement,
     /// The number of its clause in [`crate::Policy::render`].
     pub clause: String,
+    /// Operands of its action's refinements, such as a field or an amount: what the one who performs it must know.
+    /// Those that only say when are not among them.
+    pub refinements: Vec<String>,
+    /// Whether it is owed only while constraints hold that say more than when.
+    pub conditional: bool,
+    /// It recurs: what was done counts for so many milliseconds; months count with their shortest length.
+    pub period_millis: Option<i64>,
+    /// What is owed besides once it was not fulfilled in time.
+    pub consequences: Vec<Self>,
     pub(crate) deletes: bool,
 }
 
@@ -150,6 +159,41 @@ pub(crate) fn deadline(rule: &Rule) -> Option<Deadline> {
             Deadline::At(at) => (0, at.0),
             Deadline::After { millis, .. } => (1, *millis),
         })
+}
+
+/// How often a duty recurs, where a refinement of its action says so (IDS: pay for each period).
+pub(crate) fn period_millis(rule: &Rule) -> Option<i64> {
+    rule.refinements.iter().find_map(|constraint| match constraint {
+        Constraint::Atom(atom) if is_period(atom) => match atom.rights.first() {
+            Some(Right::Duration { lo, .. }) => Some(*lo),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// `timeInterval eq DURATION`, the only form whose meaning as a period is clear.
+fn is_period(atom: &Atom) -> bool {
+    atom.operand.iri == format!("{ODRL}timeInterval")
+        && atom.operator == Operator::Eq
+        && atom.rights.len() == 1
+}
+
+/// The operands of the action's refinements that say more than when or how often.
+pub(crate) fn refinements(rule: &Rule) -> Vec<String> {
+    fn add(found: &mut Vec<String>, constraint: &Constraint) {
+        match constraint {
+            Constraint::Atom(atom) => found.push(atom.operand.iri.clone()),
+            Constraint::Logic { parts, .. } => parts.iter().for_each(|part| add(found, part)),
+        }
+    }
+    let mut found = Vec::new();
+    for constraint in rule.refinements.iter().filter(|constraint| !is_timing(constraint)) {
+        if !matches!(constraint, Constraint::Atom(atom) if is_period(atom)) {
+            add(&mut found, constraint);
+        }
+    }
+    found
 }
 
 /// When a duty is done: as an `event` constraint says (IDS: `event lt policyUsage` is before use), else as the

@@ -4,6 +4,7 @@ pub mod args;
 pub mod client;
 mod datasets;
 mod doctor;
+mod duties;
 mod holdings;
 mod local;
 mod negotiations;
@@ -61,6 +62,8 @@ async fn remote(output: Output, data: &std::path::Path, command: Command) -> Res
         Command::Transfer(command) => transfers::run(output, &mut admin, command).await,
         Command::Use(args) => holdings::use_data(output, &mut admin, args).await,
         Command::Holdings(command) => holdings::run(output, &mut admin, command).await,
+        Command::Duty(command) => duties::run(output, &mut admin, command).await,
+        Command::Event(command) => duties::event(output, &mut admin, command).await,
         Command::Peer(command) => doctor::peer(output, &mut admin, command).await,
         Command::Ledger(args) => doctor::ledger(output, &mut admin, args).await,
         Command::Doctor(command) => doctor::run(output, &mut admin, command).await,

@@ -1,10 +1,13 @@
 //! The data plane in this connector: what it pulls, holds and lets be used, and how all of it is stopped.
 
+pub mod acts;
 pub mod duties;
+pub mod events;
 pub mod holdings;
 pub mod keys;
 pub mod provider;
 pub mod pull;
+pub mod situation;
 pub mod uses;
 
 use std::collections::{BTreeSet, HashMap};
@@ -135,6 +138,11 @@ impl Data {
     /// Stops everything under an agreement.
     pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
         self.stop(reason, |of| of.agreement == *agreement);
+    }
+
+    /// The agreements under which something runs.
+    pub fn agreements_running(&self) -> BTreeSet<AgreementId> {
+        self.running().flows.values().map(|flow| flow.of.agreement.clone()).collect()
     }
 
     fn stop(&self, reason: &Refusal, which: impl Fn(&FlowOf) -> bool) {

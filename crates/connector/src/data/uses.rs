@@ -13,8 +13,11 @@ use policy::{Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
+use super::acts::{self, Standing};
 use super::duties;
+use super::events;
 use super::holdings::{self, Holding};
+use super::situation::{self, Situation};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -42,6 +45,8 @@ struct Asked {
     holding: Holding,
     policy: Arc<Policy>,
     spent: u64,
+    duties: Standing,
+    events: Vec<(String, String)>,
 }
 
 /// Decides and accounts for one session.
@@ -62,7 +67,7 @@ impl SessionPort {
         let (node, request, session) =
             (self.node.clone(), question.request().clone(), question.session().clone());
         let opened = self.node.store.write(move |tx| {
-            let asked = asked(&node, tx, &request.agreement)?;
+            let asked = asked(&node, tx, &request.agreement, now)?;
             match decide(&node, &asked, &request, now) {
                 Ok(until) => {
                     account(&node, tx, &asked, &request, &session, until, now)?;
@@ -129,7 +134,7 @@ impl UsePort for SessionPort {
 }
 
 /// What is held and agreed, as the store has it.
-fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, Error> {
+fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -> Result<Asked, Error> {
     let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
     held.status.require_active()?;
     trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
@@ -137,17 +142,21 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
     if holding.is_destroyed() {
         return Err(Refusal::new(&holdings::DESTROYED, id.as_str()).into());
     }
-    for duty in store.duties_of(id.as_str(), None, store::MAX_PAGE)? {
-        if duty.overdue_since.is_some() && duty.done_at.is_none() {
-            return Err(Refusal::new(&DUTY_OVERDUE, duty.kind).into());
-        }
+    let owed = acts::all_of(store, id)?;
+    if let Some(duty) = owed.iter().find(|duty| duty.overdue_since.is_some() && duty.done_at.is_none()) {
+        return Err(Refusal::new(&DUTY_OVERDUE, duty.kind.as_str()).into());
+    }
+    let duties = acts::standing(&owed, now)?;
+    if let Some(consequence) = &duties.consequence {
+        return Err(Refusal::new(&DUTY_OVERDUE, format!("{consequence}, as its consequence")).into());
     }
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let spent = store.counter(&holdings::uses_counter(id))?;
     if restored::is_closed(store, id)? {
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
-    Ok(Asked { held, holding, policy, spent })
+    let events = events::running(store)?;
+    Ok(Asked { held, holding, policy, spent, duties, events })
 }
 
 /// The policy's answer; `Some` instant at which it may change.
@@ -166,10 +175,14 @@ fn decide(
         assignee: node.us.as_str(),
         stage: policy::Stage::Use,
     };
+    // A session lasts no longer than the period that was paid for when it began.
+    if let Some(over) = asked.duties.until.filter(|until| now >= *until) {
+        return Err(Refusal::new(&policy::DUTY_UNFULFILLED, format!("owed again since {over}")));
+    }
     let decision = asked.policy.decide(&question, &facts);
     match decision.refusal() {
         Some(refusal) => Err(refusal),
-        None => Ok(decision.valid_until),
+        None => Ok(decision.valid_until.into_iter().chain(asked.duties.until).min()),
     }
 }
 
@@ -179,6 +192,9 @@ fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> F
         .uses_spent(asked.spent)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());
+    for (key, state) in &asked.duties.states {
+        facts = facts.duty(key, *state);
+    }
     if let Some(purpose) = &request.purpose {
         facts = facts.purpose(purpose);
     }
@@ -186,7 +202,20 @@ fn facts(node: &Node, asked: &Asked, request: &UseRequest, now: UnixMillis) -> F
         facts =
             facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
     }
-    facts
+    let config = node.config.load();
+    let situation = Situation {
+        policy: &asked.policy,
+        user: user_id(&request.actor).and_then(|uid| config.users.iter().find(|user| user.uid == uid)),
+        events: &asked.events,
+        action: &request.action,
+        unsealed: !asked.holding.unsealed.is_empty(),
+    };
+    situation::add(facts, &situation)
+}
+
+/// The number in what the socket says about its caller.
+fn user_id(actor: &str) -> Option<u32> {
+    actor.strip_prefix("uid ")?.parse().ok()
 }
 
 /// Counts the use, marks the first one, and records the grant, in the transaction that decided.
@@ -219,7 +248,8 @@ fn account(
     if let Some(until) = until {
         fields.push(("validUntil", until.to_string()));
     }
-    records::append_fields(tx, "use-opened", now, fields)
+    records::append_fields(tx, "use-opened", now, fields)?;
+    duties::with_use(node, tx, &asked.policy, &holding.assigner, request, session, now)
 }
 
 fn record_refusal(
@@ -307,7 +337,7 @@ pub async fn explain(
     let worker = node.clone();
     node.store
         .read(move |store| {
-            let asked = asked(&worker, store, &request.agreement)?;
+            let asked = asked(&worker, store, &request.agreement, now)?;
             let facts = facts(&worker, &asked, &request, now);
             let question = policy::Request {
                 action: &request.action,

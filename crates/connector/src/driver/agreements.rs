@@ -87,7 +87,9 @@ pub fn changed_by_peer(
         What::Suspended => StatusChange::Suspend(peer_role, act),
         What::Resumed => StatusChange::Resume(peer_role),
         What::Revoked => StatusChange::Revoke(peer_role, act),
-        What::Deleted | What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
+        What::Deleted | What::Used | What::DutyOverdue | What::DutyDone => {
+            return Ok((held.clone(), Vec::new()));
+        }
     };
     let next = match held.after(change) {
         // It crossed the end of the agreement, which stays: there is nothing to refuse.
