@@ -81,7 +81,7 @@ impl Dataset {
     /// The self-description as `publisher` writes it.
     pub fn turtle(&self, publisher: &str) -> String {
         let Self { name, action, constraints, delete_by, duties } = self;
-        let mut text = format!("{PREFIXES}@prefix : <{publisher}/> .\n\n");
+        let mut text = head(name, publisher);
         let mut names: Vec<String> = Vec::new();
         let mut nodes = String::new();
         for (index, (operand, operator, right)) in constraints.iter().enumerate() {
@@ -141,7 +141,32 @@ impl Dataset {
         let ids = if by_ids { ", <https://w3id.org/idsa/code/>" } else { "" };
         write!(
             text,
-            ":{name} a dcat:Dataset, fl:SelfDescribed ;
+            ":{name}-offer a odrl:Offer ;
+  odrl:profile <https://w3id.org/fairlead/profile/1>{ids} ;
+  odrl:assigner <{publisher}> ;
+  odrl:target :{name} ;
+  odrl:permission :{name}-permission .
+:{name}-permission a odrl:Permission ;
+  odrl:action {action} ;
+  odrl:target :{name}{constraint}{duty} .
+{nodes}"
+        )
+        .expect("text grows");
+        text
+    }
+}
+
+/// A self-description with an offer of any shape: its Turtle, and its IRI.
+pub fn described(name: &str, publisher: &str, offer: &str) -> String {
+    format!("{}{offer}", head(name, publisher))
+}
+
+/// Everything but the offer, which is `:NAME-offer`.
+fn head(name: &str, publisher: &str) -> String {
+    format!(
+        "{PREFIXES}@prefix : <{publisher}/> .
+
+:{name} a dcat:Dataset, fl:SelfDescribed ;
   dct:identifier \"{name}\" ;
   dct:title \"Hourly weather {name}\"@en, \"每小時天氣 {name}\"@zh-Hant, \"每小时天气 {name}\"@zh-Hans ;
   dct:description \"Pressure, temperature and wind for every hour of a year at one coastal station.\"@en,
@@ -157,19 +182,8 @@ impl Dataset {
   dct:title \"CSV\"@en ;
   dcat:mediaType mt:text\\/csv ;
   dct:license <http://publications.europa.eu/resource/authority/licence/CC0> .
-:{name}-offer a odrl:Offer ;
-  odrl:profile <https://w3id.org/fairlead/profile/1>{ids} ;
-  odrl:assigner <{publisher}> ;
-  odrl:target :{name} ;
-  odrl:permission :{name}-permission .
-:{name}-permission a odrl:Permission ;
-  odrl:action {action} ;
-  odrl:target :{name}{constraint}{duty} .
-{nodes}"
-        )
-        .expect("text grows");
-        text
-    }
+"
+    )
 }
 
 /// `length` bytes that differ at every offset within a MiB and from one `salt` to another.

@@ -118,6 +118,9 @@ pub async fn this_connector(node: &Arc<Node>) -> Vec<DoctorCheck> {
         Ok(now) => ok("clock", now.to_string()),
         Err(refusal) => failed("clock", refusal),
     });
+    let classes = crate::enforceable::classes(node.policies.profiles());
+    let classes: Vec<_> = classes.iter().map(ToString::to_string).collect();
+    checks.push(ok("policy classes held", classes.join(", ")));
     checks.push(own_certificate(&node.identity, now));
     checks.push(own_statement(node, now));
     checks.push(own_lists(&node.identity, now));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{Collection, Expect, Snapshot, Tx};
 
 use crate::driver::records;
+use crate::enforceable;
 use crate::error::Error;
 use crate::node::Node;
 
@@ -28,6 +29,9 @@ pub struct PeerRow {
     /// Suspended here, with the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<Suspension>,
+    /// Operands and duties that it said it enforces as a consumer; absent while it never said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforces: Option<Vec<String>>,
 }
 
 /// Why and since when a peer is suspended here.
@@ -83,8 +87,46 @@ pub async fn exchange_request(node: &Arc<Node>) -> Result<ExchangeRequest, Error
         revocation_list_number: node.identity.trust().newest_list_number(),
         ledger_head: Some(head),
         wall_clock: node.now().to_string(),
+        enforces: enforceable::told(),
     })
 }
+
+/// Keeps what a peer says that it enforces. Of a list that is too long the rest counts as not said.
+pub async fn remember_enforces(
+    node: &Arc<Node>,
+    peer: &ParticipantId,
+    told: Vec<String>,
+) -> Result<(), Error> {
+    let kept: Vec<String> =
+        told.into_iter().filter(|iri| iri.len() <= MAX_ENFORCED_BYTES).take(MAX_ENFORCED).collect();
+    let id = peer.clone();
+    let known = node.store.read(move |store| row(store, id.as_str())).await?;
+    if known.enforces.as_ref() == Some(&kept) {
+        return Ok(());
+    }
+    let (id, now) = (peer.clone(), node.now());
+    node.store
+        .write(move |tx| {
+            let fields = [("participant", id.to_string()), ("terms", kept.len().to_string())];
+            put_row(
+                tx,
+                &id,
+                &PeerRow { version: PEER_VERSION, enforces: Some(kept), ..row(tx, id.as_str())? },
+            )?;
+            records::append_fields(tx, "peer-enforces", now, fields)
+        })
+        .await
+}
+
+/// What a peer said that it enforces; `None` if it never said anything, as peers over HTTP cannot.
+pub async fn enforces(node: &Arc<Node>, peer: &ParticipantId) -> Result<Option<Vec<String>>, Error> {
+    let id = peer.clone();
+    Ok(node.store.read(move |store| row(store, id.as_str())).await?.enforces)
+}
+
+/// What a peer enforces: ten times what this version knows, and the longest IRI of a vocabulary.
+const MAX_ENFORCED: usize = 512;
+const MAX_ENFORCED_BYTES: usize = 256;
 
 /// The size and root of our ledger.
 pub async fn ledger_head(node: &Arc<Node>) -> Result<LedgerHead, Error> {
@@ -216,7 +258,11 @@ pub async fn suspend(
         .store
         .write(move |tx| {
             let suspension = suspended.then(|| Suspension { reason: reason.clone(), since: now.to_string() });
-            put_row(tx, &id, &PeerRow { version: PEER_VERSION, suspended: suspension })?;
+            put_row(
+                tx,
+                &id,
+                &PeerRow { version: PEER_VERSION, suspended: suspension, ..row(tx, id.as_str())? },
+            )?;
             let kind = if suspended { "peer-suspended" } else { "peer-resumed" };
             records::append_fields(tx, kind, now, [("participant", id.to_string()), ("reason", reason)])?;
             suspended_peers(tx)
@@ -270,7 +316,7 @@ mod tests {
     #[test]
     fn row_format_is_frozen() {
         let suspension = Suspension { reason: "incident".into(), since: "2026-11-24T08:00:00.000Z".into() };
-        let row = PeerRow { version: PEER_VERSION, suspended: Some(suspension) };
+        let row = PeerRow { version: PEER_VERSION, suspended: Some(suspension), enforces: None };
         let text = r#"{"suspended":{"reason":"incident","since":"2026-11-24T08:00:00.000Z"},"version":1}"#;
         assert_eq!(serde_jcs::to_string(&row).unwrap(), text);
         assert_eq!(serde_json::from_str::<PeerRow>(text).unwrap(), row);

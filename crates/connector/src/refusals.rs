@@ -25,6 +25,8 @@ pub fn all() -> Vec<&'static Code> {
         crate::driver::notices::CODES,
         crate::driver::records::CODES,
         crate::driver::transfers::CODES,
+        crate::data::acts::CODES,
+        crate::data::events::CODES,
         crate::enforceable::CODES,
         crate::error::CODES,
         crate::grpc::CODES,

@@ -10,6 +10,54 @@ use policy::template::{self, Template};
 use policy::{Enforcement, Lang, Policy, Profiles, Stage};
 
 const PAGE: &str = "docs/policy-classes.md";
+/// Class 16.
+const INFORM: u8 = 16;
+/// What the word in the table leaves open, or why a class is refused.
+const REMARKS: &[(u8, &str)] = &[
+    (
+        2,
+        "A participant has one connector here; the name of its connector is the participant's URI, as its certificate carries it.",
+    ),
+    (
+        3,
+        "Refused: which program calls is asserted by whoever calls, and the profile demands an attested one. Nothing on this side measures programs.",
+    ),
+    (
+        4,
+        "Roles are what the consumer's settings (`[[users]]`) say of the operating system's user that calls the socket. A user that is not listed has unknown roles, and is refused.",
+    ),
+    (
+        7,
+        "The consumer's operator says when an event begins and ends (`fairlead event begin`, `event end`); both are recorded, and running sessions under a policy that names it stop at once. Whether it takes place nobody here can see.",
+    ),
+    (13, "Refused: this version has no transformation to bind the clause to."),
+    (14, "Refused: this version has no transformation to bind the clause to."),
+    (
+        15,
+        "The ledger's record is the log. It is written in the transaction that grants a use, so that a use whose record cannot be written is refused; refused uses are recorded with their code.",
+    ),
+    (
+        16,
+        "The signed notice is queued in the transaction that grants a use, and delivered until it arrives. Only the assigner is informed: a third participant would have to take notices about an agreement that it does not know.",
+    ),
+    (17, "Refused: onward sharing is not part of this version."),
+    (
+        18,
+        "A sealed copy is `fl:encrypted` by construction. After a permitted export, and for the export itself, the state is unknown. Other states are refused by name.",
+    ),
+    (
+        19,
+        "The evidence of a person (`fairlead duty fulfil`) opens the permission and is told to the provider, signed. The provider's consent to it is not awaited, and nobody here sees money move.",
+    ),
+    (
+        20,
+        "As class 19; the evidence counts until the period ends, and that end is held technically. A period begins when its evidence is entered, or where the one before ends if that is later. Months count with their shortest length.",
+    ),
+    (21, "Refused: nothing here measures the state of the environment."),
+    (23, "As class 19, for the consent of others. A withdrawal is not seen: revoke the agreement."),
+    (24, "Refused: no self-description states a classification yet."),
+    (25, "Refused: there is no runtime for computing among several parties."),
+];
 const CLASSES: std::ops::RangeInclusive<u8> = 1..=25;
 
 #[test]
@@ -67,11 +115,16 @@ fn document(profiles: &Profiles) -> String {
 }
 
 fn example(template: &Template, profiles: &Profiles) -> Policy {
+    let mut values = template.examples();
+    if template.class == Some(INFORM) {
+        // Nobody but the assigner is informed.
+        values.insert("party".into(), "https://hku.example/id".into());
+    }
     template::offer(
         "https://hku.example/data/weather#offer",
         "https://hku.example/id",
         "https://hku.example/data/weather",
-        &[(template, template.examples())],
+        &[(template, values)],
         profiles,
     )
     .unwrap_or_else(|refusal| panic!("{}: {refusal}", template.name))
@@ -107,7 +160,9 @@ fn section(text: &mut String, class: u8, template: &Template, policy: &Policy, h
     writeln!(text, "{} · {} · {}\n", label(Lang::En), label(Lang::ZhHant), label(Lang::ZhHans)).unwrap();
     let mut call = format!("fairlead policy new --template {}", template.name);
     for parameter in &template.parameters {
-        write!(call, " --set {}='{}'", parameter.name, parameter.example).unwrap();
+        let informed = class == INFORM && parameter.name == "party";
+        let value = if informed { "https://hku.example/id" } else { &parameter.example };
+        write!(call, " --set {}='{value}'", parameter.name).unwrap();
     }
     writeln!(text, "```sh\n{call}\n```\n").unwrap();
     for lang in Lang::ALL {
@@ -119,6 +174,14 @@ fn section(text: &mut String, class: u8, template: &Template, policy: &Policy, h
         writeln!(text).unwrap();
     }
     writeln!(text, "Enforced {}; {}.\n", held.how, held.place).unwrap();
+    if let Some((_, remark)) = REMARKS.iter().find(|(known, _)| *known == class) {
+        writeln!(text, "{remark}\n").unwrap();
+    }
+    let refused = held.place.starts_with("neither");
+    assert!(
+        !refused || REMARKS.iter().any(|(known, why)| *known == class && why.starts_with("Refused")),
+        "{class}"
+    );
     let rules: serde_json::Value = serde_json::from_str(policy.canonical_text()).unwrap();
     writeln!(text, "```json\n{}\n```", serde_json::to_string_pretty(&rules).unwrap()).unwrap();
 }

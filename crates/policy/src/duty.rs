@@ -95,7 +95,8 @@ pub struct Duty {
     pub target: Option<String>,
     /// Who must be told, paid or asked: the party functions of the duty with their parties.
     pub parties: Vec<(String, String)>,
-    /// How it is done.
+    /// How it is done: what the one who performs it must know, such as a field or an amount. What only says when or how
+    /// often is not among it.
     pub refinements: Vec<Refinement>,
     /// When, relative to the use.
     pub phase: Phase,
@@ -105,6 +106,12 @@ pub struct Duty {
     pub enforcement: Enforcement,
     /// The number of its clause in [`crate::Policy::render`].
     pub clause: String,
+    /// Whether it is owed only while constraints hold that say more than when.
+    pub conditional: bool,
+    /// It recurs: what was done counts for so many milliseconds; months count with their shortest length.
+    pub period_millis: Option<i64>,
+    /// What is owed besides once it was not fulfilled in time.
+    pub consequences: Vec<Self>,
     pub(crate) deletes: bool,
 }
 
@@ -117,7 +124,10 @@ impl Duty {
 
 /// How a duty is to be done.
 pub(crate) fn refinements(rule: &Rule) -> Vec<Refinement> {
-    let how = rule.refinements.iter().filter(|constraint| !is_timing(constraint));
+    let is_when = |constraint: &Constraint| {
+        is_timing(constraint) || matches!(constraint, Constraint::Atom(atom) if is_period(atom))
+    };
+    let how = rule.refinements.iter().filter(|constraint| !is_when(constraint));
     how.map(|constraint| match constraint {
         Constraint::Atom(atom) => Refinement {
             operand: atom.operand.iri.clone(),
@@ -179,6 +189,24 @@ pub(crate) fn deadline(rule: &Rule) -> Option<Deadline> {
             Deadline::At(at) => (0, at.0),
             Deadline::After { millis, .. } => (1, *millis),
         })
+}
+
+/// How often a duty recurs, where a refinement of its action says so (IDS: pay for each period).
+pub(crate) fn period_millis(rule: &Rule) -> Option<i64> {
+    rule.refinements.iter().find_map(|constraint| match constraint {
+        Constraint::Atom(atom) if is_period(atom) => match atom.rights.first() {
+            Some(Right::Duration { lo, .. }) => Some(*lo),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// `timeInterval eq DURATION`, the only form whose meaning as a period is clear.
+fn is_period(atom: &Atom) -> bool {
+    atom.operand.iri == format!("{ODRL}timeInterval")
+        && atom.operator == Operator::Eq
+        && atom.rights.len() == 1
 }
 
 /// When a duty is done: as an `event` constraint says (IDS: `event lt policyUsage` is before use), else as the

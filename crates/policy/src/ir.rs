@@ -144,8 +144,6 @@ pub(crate) struct CompiledDuty {
     pub phase: Phase,
     /// When the duty applies at all: constraints that are not deadlines.
     pub conditions: std::ops::Range<u32>,
-    /// Deadline, if any, as the duty list shows it.
-    pub deadline: Option<crate::duty::Deadline>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -224,14 +222,12 @@ impl Compiler<'_> {
             self.refuse(&rule.at, "duties", MAX_DUTIES);
             return;
         }
-        let deadline = crate::duty::deadline(rule);
         let conditions =
             self.roots(rule.constraints.iter().filter(|constraint| !crate::duty::is_timing(constraint)));
         self.program.duties.push(CompiledDuty {
             key: rule.uid.clone().unwrap_or_else(|| fallback.to_owned()).into(),
             phase: crate::duty::phase(rule, self.tables),
             conditions,
-            deadline,
         });
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::ir::{Leaf, NodeKind, Test};
 use crate::model::{Constraint, Rule, Thing};
 use crate::policy::Policy;
+use crate::value::Right;
 use crate::vocab::operand::KEY_LEASE;
 
 impl Policy {
@@ -34,6 +35,41 @@ impl Policy {
         });
         bounds.min()
     }
+}
+
+impl Policy {
+    /// The IRIs that the policy's constraints name for an operand or for one that shares its facts. Of several things
+    /// that hold at once (roles, events) only these matter to a decision.
+    pub fn mentioned(&self, operand: &str) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        for rule in &self.model().rules {
+            mentioned_by(rule, operand, &mut found);
+        }
+        found
+    }
+}
+
+fn mentioned_by<'a>(rule: &'a Rule, operand: &str, found: &mut BTreeSet<&'a str>) {
+    fn look<'a>(constraint: &'a Constraint, operand: &str, found: &mut BTreeSet<&'a str>) {
+        match constraint {
+            Constraint::Atom(atom) => {
+                let fact = atom.operand.fact.as_deref().unwrap_or(&atom.operand.iri);
+                if fact == operand {
+                    found.extend(atom.rights.iter().filter_map(|right| match right {
+                        Right::Symbol(symbol) => Some(symbol.as_str()),
+                        _ => None,
+                    }));
+                }
+            }
+            Constraint::Logic { parts, .. } => parts.iter().for_each(|part| look(part, operand, found)),
+        }
+    }
+    let things: [&'a Option<Thing>; 3] = [&rule.target, &rule.assignee, &rule.assigner];
+    let of_things = things.into_iter().flatten().flat_map(|thing| &thing.refinements);
+    for constraint in rule.constraints.iter().chain(&rule.refinements).chain(of_things) {
+        look(constraint, operand, found);
+    }
+    rule.duties.iter().for_each(|duty| mentioned_by(duty, operand, found));
 }
 
 fn of_rule<'a>(rule: &'a Rule, found: &mut BTreeSet<&'a str>) {

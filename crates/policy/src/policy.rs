@@ -346,25 +346,53 @@ fn list_duties(model: &Model, tables: &Tables, program: &Program) -> Vec<Duty> {
     listed
         .into_iter()
         .zip(&program.duties)
-        .map(|((role, clause, rule, target), compiled)| Duty {
-            key: compiled.key.to_string(),
-            role,
-            action: rule.action.clone(),
-            target: rule.target.as_ref().map(|thing| thing.iri.clone()).or_else(|| target.map(str::to_owned)),
-            parties: rule
-                .parties
-                .iter()
-                .map(|(function, party)| (compact(function).to_owned(), party.iri.clone()))
-                .collect(),
-            refinements: crate::duty::refinements(rule),
-            phase: compiled.phase,
-            deadline: compiled.deadline,
-            enforcement: crate::duty::enforcement(rule, tables),
-            deletes: match (tables.action(crate::vocab::action::DELETE), tables.action(&rule.action)) {
-                (Some(delete), Some(action)) => tables.covered(delete).contains(action),
-                _ => false,
-            },
-            clause,
+        .map(|((role, clause, rule, target), compiled)| {
+            one_duty(role, clause, &compiled.key, rule, target, tables)
         })
         .collect()
+}
+
+/// A duty with its consequences. What the compiled form says of phase and deadline is read from the same rule.
+fn one_duty(
+    role: DutyRole,
+    clause: String,
+    key: &str,
+    rule: &crate::model::Rule,
+    target: Option<&str>,
+    tables: &Tables,
+) -> Duty {
+    let target = rule.target.as_ref().map(|thing| thing.iri.as_str()).or(target);
+    let consequences = rule
+        .duties
+        .iter()
+        .enumerate()
+        .map(|(below, consequence)| {
+            let number = below + 1;
+            let key = consequence.uid.clone().unwrap_or_else(|| format!("{key}/consequence/{number}"));
+            one_duty(role, format!("{clause}.{number}"), &key, consequence, target, tables)
+        })
+        .collect();
+    Duty {
+        key: key.to_owned(),
+        role,
+        action: rule.action.clone(),
+        target: target.map(str::to_owned),
+        parties: rule
+            .parties
+            .iter()
+            .map(|(function, party)| (compact(function).to_owned(), party.iri.clone()))
+            .collect(),
+        phase: crate::duty::phase(rule, tables),
+        deadline: crate::duty::deadline(rule),
+        enforcement: crate::duty::enforcement(rule, tables),
+        refinements: crate::duty::refinements(rule),
+        conditional: rule.constraints.iter().any(|constraint| !crate::duty::is_timing(constraint)),
+        period_millis: crate::duty::period_millis(rule),
+        consequences,
+        deletes: match (tables.action(crate::vocab::action::DELETE), tables.action(&rule.action)) {
+            (Some(delete), Some(action)) => tables.covered(delete).contains(action),
+            _ => false,
+        },
+        clause,
+    }
 }

@@ -80,6 +80,18 @@ pub mod operand {
     pub const JURISDICTION: &str = "https://w3id.org/fairlead/ns#jurisdiction";
     /// The participant's security profile: base, trust, trustplus.
     pub const SECURITY_PROFILE: &str = "https://w3id.org/fairlead/ns#securityProfile";
+    /// What the user is within its participant.
+    pub const ROLE: &str = "https://w3id.org/fairlead/ns#role";
+    /// What the user works on.
+    pub const PROJECT: &str = "https://w3id.org/fairlead/ns#project";
+    /// A named event that is under way.
+    pub const EVENT: &str = "http://www.w3.org/ns/odrl/2/event";
+    /// The same in the IDS vocabulary.
+    pub const IDS_EVENT: &str = "https://w3id.org/idsa/code/EVENT";
+    /// The connector that asks.
+    pub const CONNECTOR: &str = "https://w3id.org/idsa/code/CONNECTOR";
+    /// What state the data is in.
+    pub const ARTIFACT_STATE: &str = "https://w3id.org/idsa/code/ARTIFACT_STATE";
 }
 
 /// Actions that the connector itself asks about.

@@ -44,7 +44,8 @@ pub enum DutyState {
 }
 
 impl DutyState {
-    const ALL: [Self; 5] = [Self::Due, Self::Running, Self::Done, Self::Failed, Self::Overdue];
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Due, Self::Running, Self::Done, Self::Failed, Self::Overdue];
 
     /// The name in the database.
     pub const fn as_str(self) -> &'static str {
@@ -114,6 +115,22 @@ impl Snapshot<'_> {
             "SELECT {COLUMNS} FROM duty WHERE subject = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         ))?;
         let rows = statement.query_map((subject, after.unwrap_or(""), page(limit)?), read)?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// Duties of every subject in the order of their ids, after the id `after`, if `state` is given only those that
+    /// stand there; at most `limit`.
+    pub fn duties_page(
+        &self,
+        state: Option<DutyState>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Duty>, StoreError> {
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM duty WHERE id > ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id LIMIT ?3"
+        ))?;
+        let state = state.map(DutyState::as_str);
+        let rows = statement.query_map((after.unwrap_or(""), state, page(limit)?), read)?;
         rows.map(|row| row?).collect()
     }
 

@@ -13,7 +13,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::agreements::{clauses, language};
+use super::duties::duty_row;
 use super::{Answers, bad_argument, instant, next_page, page, refuse};
+use crate::data::acts;
 use crate::data::holdings::{self, Holding, NO_HOLDING};
 use crate::data::leases;
 use crate::data::provider::data_error;
@@ -67,7 +69,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
                 holdings::state(store, &key)?,
                 holdings::objects(store, &key)?,
                 store.counter(&holdings::uses_counter(&key))?,
-                store.duties_of(key.as_str(), None, store::MAX_PAGE)?,
+                acts::all_of(store, &key)?,
                 leases::taken(store, &key)?,
             ))
         })
@@ -94,7 +96,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
         uses_left: counted(left),
         first_use: holding.first_use.clone().unwrap_or_default(),
         changes_at: instant(changes_at(node, &held, &policy, now)),
-        duties: duties.into_iter().map(duty_row).collect(),
+        duties: duties.into_iter().map(duty_row).collect::<Result<_, _>>()?,
         clauses: tag.map(|tag| clauses(&policy, language(tag))).unwrap_or_default(),
         agreement_status: held.status.name().to_owned(),
         unsealed_copies: holding.unsealed,
@@ -134,21 +136,14 @@ fn object_row(record: &ObjectRecord) -> admin::HeldObject {
     }
 }
 
-fn duty_row(duty: store::Duty) -> admin::DutyRow {
-    let evidence = duty.evidence.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).or(duty.note);
-    admin::DutyRow {
-        id: duty.id,
-        action: duty.kind,
-        state: duty.state.as_str().to_owned(),
-        deadline: duty.deadline.to_string(),
-        evidence: evidence.unwrap_or_default(),
-    }
-}
-
 /// What a use would be answered, without using.
-pub async fn explain_use(node: &Arc<Node>, request: admin::UseRequest) -> Result<admin::Explanation, Error> {
+pub async fn explain_use(
+    node: &Arc<Node>,
+    request: admin::UseRequest,
+    actor: String,
+) -> Result<admin::Explanation, Error> {
     let tag = language(&request.language);
-    let asked = use_request(node, &request, "nobody: only asked".to_owned()).await?;
+    let asked = use_request(node, &request, actor).await?;
     let explanation = uses::explain(node, asked, tag).await?;
     Ok(admin::Explanation {
         outcome: explanation.outcome.to_owned(),

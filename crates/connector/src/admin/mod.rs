@@ -4,6 +4,7 @@ pub mod agreements;
 pub mod approvals;
 pub mod audit;
 pub mod datasets;
+pub mod duties;
 pub mod holdings;
 pub mod negotiations;
 pub mod node;
@@ -196,6 +197,16 @@ macro_rules! calls {
                 Ok(Response::new(pieces))
             }
 
+            async fn explain_use(
+                &self,
+                request: Request<admin::UseRequest>,
+            ) -> Result<Response<admin::Explanation>, Status> {
+                self.door.require("explain_use")?;
+                let actor = actor(&request);
+                let answer = holdings::explain_use(&self.node, request.into_inner(), actor).await.map_err(refuse)?;
+                Ok(Response::new(answer))
+            }
+
             async fn r#use(
                 &self,
                 request: Request<admin::UseRequest>,
@@ -242,7 +253,12 @@ calls! { {
     list_holdings(PageRequest) -> HoldingList = holdings::list;
     show_holding(ShowHoldingRequest) -> Holding = holdings::show;
     delete_holding(ShowHoldingRequest) -> Holding = holdings::delete;
-    explain_use(UseRequest) -> Explanation = holdings::explain_use;
+    list_duties(ListDutiesRequest) -> DutyList = duties::list;
+    show_duty(ShowDutyRequest) -> DutyRow = duties::show;
+    fulfil_duty(FulfilDutyRequest) -> DutyRow = duties::fulfil;
+    list_events(ListEventsRequest) -> EventList = duties::events;
+    begin_event(ChangeEventRequest) -> EventList = duties::begin_event;
+    end_event(ChangeEventRequest) -> EventList = duties::end_event;
     list_ledger(ListLedgerRequest) -> LedgerPage = node::ledger;
     backup(BackupRequest) -> BackupReport = node::backup;
     reload(ReloadRequest) -> Status = node::reload;

@@ -10,7 +10,7 @@ use store::StoreError;
 use super::bad_argument;
 use crate::error::Error;
 use crate::node::Node;
-use crate::{doctor, peers as known_peers, run};
+use crate::{doctor, enforceable, peers as known_peers, run};
 
 /// The state of this connector.
 pub async fn status(node: &Arc<Node>, _request: admin::GetStatusRequest) -> Result<admin::Status, Error> {
@@ -35,6 +35,7 @@ pub async fn status(node: &Arc<Node>, _request: admin::GetStatusRequest) -> Resu
         ledger_root: head.root.to_string(),
         datasets_in_catalogue: u32::try_from(node.catalogue.len()).unwrap_or(u32::MAX),
         outbox_waiting: u32::try_from(outbox).unwrap_or(u32::MAX),
+        policy_classes: enforceable::classes(node.policies.profiles()).into_iter().map(u32::from).collect(),
     })
 }
 

@@ -132,6 +132,12 @@ pub enum Command {
         after_help = "Example: fairlead audit export --peer https://hku.example/id --period 2026-11 --output november.json"
     )]
     Audit(AuditCommand),
+    /// What agreements demand of us: done by the connector, or by a person who enters the evidence
+    #[command(subcommand, after_help = "Example: fairlead duty list --state due")]
+    Duty(DutyCommand),
+    /// Named events that policies ask for
+    #[command(subcommand, after_help = "Example: fairlead event begin urn:event:trial-1")]
+    Event(EventCommand),
     /// Write, check, explain, compare and test policies; needs no running connector
     #[command(after_help = "Example: fairlead policy check offer.json")]
     Policy(super::policy::PolicyArgs),
@@ -642,6 +648,64 @@ pub enum HoldingsCommand {
     Delete {
         /// The agreement
         agreement: String,
+    },
+}
+
+/// `fairlead duty …`
+#[derive(Debug, Subcommand)]
+pub enum DutyCommand {
+    /// Duties of the agreements under which something is held
+    #[command(after_help = "Example: fairlead duty list --agreement urn:uuid:… --state overdue")]
+    List {
+        /// Only of this agreement
+        #[arg(long, default_value = "")]
+        agreement: String,
+        /// due, running, done, failed or overdue
+        #[arg(long, default_value = "")]
+        state: String,
+        /// How much of the list
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// One duty
+    #[command(after_help = "Example: fairlead duty show 'urn:uuid:… rule/1/duty/1'")]
+    Show {
+        /// The duty's id, as the list shows it
+        id: String,
+    },
+    /// Say that a duty of a person is done; the provider is told, signed, and what it is told stays on record
+    #[command(
+        after_help = "Example: fairlead duty fulfil 'urn:uuid:… rule/1/duty/1' --evidence \"invoice 2026-17\""
+    )]
+    Fulfil {
+        /// The duty's id, as the list shows it
+        id: String,
+        /// What shows it, in a line: an invoice, a consent, a publication
+        #[arg(long, required_unless_present = "evidence_file", conflicts_with = "evidence_file")]
+        evidence: Option<String>,
+        /// A document that shows it: its name and SHA-256 are recorded, it stays here
+        #[arg(long, value_name = "FILE")]
+        evidence_file: Option<PathBuf>,
+    },
+}
+
+/// `fairlead event …`
+#[derive(Debug, Subcommand)]
+pub enum EventCommand {
+    /// Events under way
+    #[command(after_help = "Example: fairlead event list")]
+    List,
+    /// An event begins: what is permitted during it may be done
+    #[command(after_help = "Example: fairlead event begin urn:event:trial-1")]
+    Begin {
+        /// Its IRI, as policies name it
+        event: String,
+    },
+    /// An event ends: sessions under policies that name it stop
+    #[command(after_help = "Example: fairlead event end urn:event:trial-1")]
+    End {
+        /// Its IRI, as policies name it
+        event: String,
     },
 }
 

@@ -65,8 +65,13 @@ fn status_facts(status: &admin::Status) -> String {
         ("revocation list", status.revocation_list_number.to_string()),
         ("catalogue", format!("{} datasets", status.datasets_in_catalogue)),
         ("outbox", format!("{} waiting", status.outbox_waiting)),
+        ("policy classes held", class_list(&status.policy_classes)),
         ("ledger", format!("{} records, root {}", status.ledger_size, status.ledger_root)),
     ])
+}
+
+fn class_list(classes: &[u32]) -> String {
+    classes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod audit;
 pub mod client;
 mod datasets;
 mod doctor;
+mod duties;
 mod holdings;
 mod local;
 mod negotiations;
@@ -70,6 +71,8 @@ async fn remote(output: Output, socket: &std::path::Path, command: Command) -> R
         Command::Access(command) => approvals::access(output, &mut admin, command).await,
         Command::Approval(command) => approvals::run(output, &mut admin, command).await,
         Command::Audit(command) => audit::run(output, &mut admin, command).await,
+        Command::Duty(command) => duties::run(output, &mut admin, command).await,
+        Command::Event(command) => duties::event(output, &mut admin, command).await,
         Command::Peer(command) => doctor::peer(output, &mut admin, command).await,
         Command::Ledger(args) => doctor::ledger(output, &mut admin, args).await,
         Command::Doctor(command) => doctor::run(output, &mut admin, command).await,

@@ -62,6 +62,19 @@ pub struct Config {
     pub logging: Logging,
     /// How long finished things are kept.
     pub retention: Retention,
+    /// Who uses data here, for policies that ask for it.
+    pub users: Vec<User>,
+}
+
+/// `[[users]]`: one user of the operating system, as policies see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The number of the operating system's user that calls the socket.
+    pub uid: u32,
+    /// Its roles, as IRIs. Default none.
+    pub roles: Vec<String>,
+    /// What it works on, as IRIs. Default nothing.
+    pub projects: Vec<String>,
 }
 
 /// `[listeners]`: the sockets that listen.

@@ -22,7 +22,7 @@ use crate::approval::Act;
 use super::{
     Acceptance, Address, Administration, AlteredTerms, Answers, Authority, Catalogue, Config, DspHttp,
     DspIdentity, HttpSource, Limits, Listeners, LogFormat, LogLevel, Logging, Negotiation, NegotiationRule,
-    Pattern, Peer, Proof, Retention, Sources, Steps, TestIdentity,
+    Pattern, Peer, Proof, Retention, Sources, Steps, TestIdentity, User,
 };
 
 const PEERS_DEFAULT: SocketAddr =
@@ -53,6 +53,8 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
     let limits = top.section("limits", limits);
     let logging = top.section("logging", logging);
     let retention = top.section("retention", retention);
+    let uids = RefCell::new(Vec::new());
+    let users = top.tables("users", |section| user(section, &uids));
 
     if let (Some(dsp_http), Some(peers)) = (&dsp_http, &peers) {
         http_of_peers_applies(top, dsp_http.as_ref(), peers);
@@ -74,6 +76,7 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
         limits: limits?,
         logging: logging?,
         retention: retention?,
+        users: users?,
     })
 }
 
@@ -408,6 +411,19 @@ fn limits(section: &Reader<'_>) -> Option<Limits> {
         longest_retry: longest_retry?,
         drain: drain?,
     })
+}
+
+fn user(section: &Reader<'_>, taken: &RefCell<Vec<u32>>) -> Option<User> {
+    let uid = section.required("uid", values::number(0..=u32::MAX));
+    let roles = section.list("roles", values::iri);
+    let projects = section.list("projects", values::iri);
+    let uid = uid?;
+    if taken.borrow().contains(&uid) {
+        section.refuse("uid", &CONFLICT, format!("user {uid} stands here twice"));
+        return None;
+    }
+    taken.borrow_mut().push(uid);
+    Some(User { uid, roles: roles?, projects: projects? })
 }
 
 fn logging(section: &Reader<'_>) -> Option<Logging> {

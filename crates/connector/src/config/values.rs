@@ -226,6 +226,16 @@ pub(super) fn participant(value: &Value) -> Parsed<ParticipantId> {
 }
 
 /// The start of all our datasets' IRIs (foundations: subject base).
+/// An IRI or a prefixed name, as policies write them; short enough for a fact.
+pub(super) fn iri(value: &Value) -> Parsed<String> {
+    let iri = text(value)?;
+    let clean = !iri.chars().any(|letter| letter.is_whitespace() || letter.is_control());
+    if iri.contains(':') && clean && iri.len() <= 256 {
+        return Ok(iri.to_owned());
+    }
+    Err(bad(format!("`{}` is no IRI", printable(iri))))
+}
+
 pub(super) fn subject_base(value: &Value) -> Parsed<String> {
     let given = text(value)?;
     let absolute = ParticipantId::parse(given).is_ok() && given.starts_with("https://");

@@ -6,17 +6,20 @@ use std::time::Duration;
 use control_plane::ids::{AgreementId, ParticipantId};
 use control_plane::status::{AgreementStatus, HeldAgreement};
 use control_plane::{Refusal, UnixMillis};
-use policy::Anchors;
+use data_plane::{SessionId, UseRequest};
+use policy::{Anchors, Policy};
 use store::{Duty, DutyState, NewDuty, Signal, Tx};
 
+use super::acts;
 use super::holdings::{self, Holding};
 use crate::driver::notices::{self, Notice, What};
 use crate::driver::records;
+use crate::enforceable::{Executor, executor};
 use crate::error::Error;
 use crate::node::Node;
 
 /// The kind of a duty to delete.
-const DELETE: &str = "delete";
+pub const DELETE: &str = "delete";
 /// Deletion begins this long before its deadline: a holding of 10,000 files is destroyed in a fraction of it.
 const LEAD_MS: i64 = 30_000;
 /// Duties looked at in one round.
@@ -36,31 +39,108 @@ pub fn plan(
 ) -> Result<(), Error> {
     let agreement = held.signed.agreement();
     let policy = node.policies.compiled(agreement.text())?;
-    let anchors = Anchors {
-        signed: Some(agreement.timestamp()),
+    let anchors = anchors(held, holding);
+    for duty in policy.duties() {
+        let deadline = duty.deadline.and_then(|deadline| deadline.due(&anchors));
+        if duty.deadline.is_some() && deadline.is_none() {
+            continue;
+        }
+        match (executor(duty), deadline) {
+            (Some(Executor::Delete), Some(deadline)) => {
+                plan_deletion(tx, agreement.id(), duty, deadline, now)?
+            }
+            (Some(Executor::Person), deadline) => acts::plan(tx, agreement.id(), duty, deadline, false, now)?,
+            // With each use, by the transaction that grants it; the rest was refused before there was an agreement.
+            (Some(Executor::Delete | Executor::Record | Executor::Inform) | None, _) => {}
+        }
+    }
+    Ok(())
+}
+
+fn anchors(held: &HeldAgreement, holding: &Holding) -> Anchors {
+    Anchors {
+        signed: Some(held.signed.agreement().timestamp()),
         first_use: holding.first_use(),
         ended: ended(&held.status),
+    }
+}
+
+/// The name of a duty's row.
+pub fn row_id(agreement: &AgreementId, key: &str) -> String {
+    format!("{agreement} {key}")
+}
+
+fn plan_deletion(
+    tx: &Tx<'_>,
+    agreement: &AgreementId,
+    duty: &policy::Duty,
+    deadline: UnixMillis,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let id = row_id(agreement, &duty.key);
+    if tx.duty(&id)?.is_some() {
+        return Ok(());
+    }
+    let start = deadline.plus_millis(-LEAD_MS.min(deadline.millis_since(now).max(0) / 2));
+    let body = duty.action.as_bytes();
+    tx.duty_add(&NewDuty { id: &id, subject: agreement.as_str(), kind: DELETE, body, start, deadline })?;
+    let fields =
+        [("agreement", agreement.to_string()), ("duty", id.clone()), ("deadline", deadline.to_string())];
+    records::append_fields(tx, "duty-planned", now, fields)
+}
+
+/// What a policy demands with each use, in the transaction that grants it: the record is the caller's, a notice to
+/// the assigner is queued here.
+pub fn with_use(
+    node: &Node,
+    tx: &Tx<'_>,
+    policy: &Policy,
+    assigner: &str,
+    request: &UseRequest,
+    session: &SessionId,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    if !policy.duties().iter().any(|duty| executor(duty) == Some(Executor::Inform)) {
+        return Ok(());
+    }
+    let mut fields = std::collections::BTreeMap::from([
+        ("session".to_owned(), session.to_string()),
+        ("action".to_owned(), request.action.clone()),
+    ]);
+    if let Some(purpose) = &request.purpose {
+        fields.insert("purpose".to_owned(), purpose.clone());
+    }
+    let notice = Notice {
+        agreement: request.agreement.clone(),
+        what: What::Used,
+        reason: "duty to inform".to_owned(),
+        at: now,
+        fields,
     };
-    for duty in policy.duties().iter().filter(|duty| duty.is_delete()) {
-        let Some(deadline) = duty.deadline.and_then(|deadline| deadline.due(&anchors)) else { continue };
-        let id = format!("{} {}", agreement.id(), duty.key);
-        let start = deadline.plus_millis(-LEAD_MS.min(deadline.millis_since(now).max(0) / 2));
-        let row = NewDuty {
-            id: &id,
-            subject: agreement.id().as_str(),
-            kind: DELETE,
-            body: duty.action.as_bytes(),
-            start,
-            deadline,
-        };
-        if tx.duty(&id)?.is_none() {
-            tx.duty_add(&row)?;
-            let fields = [
-                ("agreement", agreement.id().to_string()),
-                ("duty", id.clone()),
-                ("deadline", deadline.to_string()),
-            ];
-            records::append_fields(tx, "duty-planned", now, fields)?;
+    notices::push(node, tx, &ParticipantId::parse(assigner)?, &notice)?;
+    Ok(())
+}
+
+/// What is owed besides, once a duty was not fulfilled in time.
+fn plan_consequences(
+    node: &Node,
+    tx: &Tx<'_>,
+    agreement: &AgreementId,
+    holding: &Holding,
+    overdue: &Duty,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let Some(held) = records::agreement(tx, agreement)? else { return Ok(()) };
+    let policy = node.policies.compiled(held.signed.agreement().text())?;
+    let anchors = anchors(&held, holding);
+    let of_row = |duty: &&policy::Duty| row_id(agreement, &duty.key) == overdue.id;
+    for duty in policy.duties().iter().filter(of_row).flat_map(|duty| &duty.consequences) {
+        let deadline = duty.deadline.and_then(|deadline| deadline.due(&anchors));
+        match executor(duty) {
+            // Without a deadline, or with one whose anchor never came: at once.
+            Some(Executor::Delete) => plan_deletion(tx, agreement, duty, deadline.unwrap_or(now), now)?,
+            Some(Executor::Person) => acts::plan(tx, agreement, duty, deadline, true, now)?,
+            Some(Executor::Record | Executor::Inform) | None => {}
         }
     }
     Ok(())
@@ -130,6 +210,10 @@ async fn round(node: &Arc<Node>) -> Result<(), Error> {
 }
 
 async fn perform(node: &Arc<Node>, duty: Duty) -> Result<(), Error> {
+    // What a person performs has no start that is ever reached.
+    if duty.kind != DELETE {
+        return Err(Error::damaged(&format!("duty {}", duty.id), "nothing performs it".to_owned()));
+    }
     let id = duty.id.clone();
     node.store.write(move |tx| tx.duty_start(&id).map(drop).map_err(Error::from)).await?;
     let agreement = AgreementId::parse(&duty.subject)?;
@@ -159,7 +243,7 @@ pub fn deleted(
         holding.manifest,
         holding.destroyed.as_deref().unwrap_or_default()
     );
-    for duty in tx.duties_of(agreement.as_str(), None, store::MAX_PAGE)? {
+    for duty in acts::all_of(tx, agreement)? {
         if duty.kind != DELETE || duty.state == DutyState::Done {
             continue;
         }
@@ -187,12 +271,12 @@ fn tell_overdue(node: &Node, tx: &Tx<'_>, duty: &Duty, now: UnixMillis) -> Resul
     ];
     records::append_fields(tx, "duty-overdue", now, fields)?;
     let notice = Notice {
-        agreement,
+        agreement: agreement.clone(),
         what: What::DutyOverdue,
         reason: duty.kind.clone(),
         at: now,
         fields: [("deadline".to_owned(), duty.deadline.to_string())].into(),
     };
     notices::push(node, tx, &ParticipantId::parse(&holding.assigner)?, &notice)?;
-    Ok(())
+    plan_consequences(node, tx, &agreement, &holding, duty, now)
 }

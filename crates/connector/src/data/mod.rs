@@ -1,6 +1,8 @@
 //! The data plane in this connector: what it pulls, holds and lets be used, and how all of it is stopped.
 
+pub mod acts;
 pub mod duties;
+pub mod events;
 pub mod holdings;
 pub mod keys;
 pub mod lease_grant;
@@ -11,6 +13,7 @@ pub mod pull;
 pub mod push;
 pub mod sessions;
 pub mod shares;
+pub mod situation;
 pub mod transforms;
 pub mod uses;
 
@@ -159,6 +162,11 @@ impl Data {
     pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
         self.leases.forget(agreement);
         self.stop(reason, |of| of.agreement == *agreement);
+    }
+
+    /// The agreements under which something runs.
+    pub fn agreements_running(&self) -> BTreeSet<AgreementId> {
+        self.running().flows.values().map(|flow| flow.of.agreement.clone()).collect()
     }
 
     fn stop(&self, reason: &Refusal, which: impl Fn(&FlowOf) -> bool) {

@@ -16,10 +16,12 @@ use policy::{Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
+use super::acts::{self, Standing};
 use super::holdings::{self, Holding};
 use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
-use super::{duties, sessions, transforms};
+use super::situation::{self, Situation};
+use super::{duties, events, sessions, transforms};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -51,6 +53,8 @@ struct Asked {
     leased: bool,
     /// What the provider did to the data before it left.
     transform: Option<TransformMark>,
+    duties: Standing,
+    events: Vec<(String, String)>,
 }
 
 /// Decides and accounts for one session.
@@ -101,7 +105,7 @@ impl SessionPort {
     /// Under a leased agreement: what we would refuse ourselves is not asked of the provider, which counts.
     async fn lease(&self, request: &UseRequest, of: &SessionUse, now: UnixMillis) -> Result<bool, Error> {
         let (node, id) = (self.node.clone(), request.agreement.clone());
-        let asked = self.node.store.read(move |store| asked(&node, store, &id)).await?;
+        let asked = self.node.store.read(move |store| asked(&node, store, &id, now)).await?;
         if !asked.leased {
             return Ok(false);
         }
@@ -129,7 +133,7 @@ impl SessionPort {
         let no_lease = leased.err().map(Error::into_refusal);
         let now = self.node.clock.trusted_now()?;
         let opened = self.node.store.write(move |tx| {
-            let asked = asked(&node, tx, &request.agreement)?;
+            let asked = asked(&node, tx, &request.agreement, now)?;
             let decided = match no_lease {
                 Some(refusal) => Err(refusal),
                 None => decide(&node, &asked, &request, lease_at(&node, &asked, now), now),
@@ -207,7 +211,7 @@ impl UsePort for SessionPort {
 }
 
 /// What is held and agreed, as the store has it.
-fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, Error> {
+fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -> Result<Asked, Error> {
     let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
     held.status.require_active()?;
     trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
@@ -215,10 +219,13 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
     if holding.is_destroyed() {
         return Err(Refusal::new(&holdings::DESTROYED, id.as_str()).into());
     }
-    for duty in store.duties_of(id.as_str(), None, store::MAX_PAGE)? {
-        if duty.overdue_since.is_some() && duty.done_at.is_none() {
-            return Err(Refusal::new(&DUTY_OVERDUE, duty.kind).into());
-        }
+    let owed = acts::all_of(store, id)?;
+    if let Some(duty) = owed.iter().find(|duty| duty.overdue_since.is_some() && duty.done_at.is_none()) {
+        return Err(Refusal::new(&DUTY_OVERDUE, duty.kind.as_str()).into());
+    }
+    let duties = acts::standing(&owed, now)?;
+    if let Some(consequence) = &duties.consequence {
+        return Err(Refusal::new(&DUTY_OVERDUE, format!("{consequence}, as its consequence")).into());
     }
     let policy = node.policies.compiled(held.signed.agreement().text())?;
     let spent = store.counter(&holdings::uses_counter(id))?;
@@ -230,7 +237,8 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId) -> Result<Asked, E
         true => holdings::manifest(store, id)?.and_then(|manifest| manifest.transform().cloned()),
         false => None,
     };
-    Ok(Asked { held, holding, policy, spent, leased, transform })
+    let events = events::running(store)?;
+    Ok(Asked { held, holding, policy, spent, leased, transform, duties, events })
 }
 
 /// The lease that a use rests on now.
@@ -259,12 +267,17 @@ fn decide(
         assignee: node.us.as_str(),
         stage: policy::Stage::Use,
     };
+    // A session lasts no longer than the period that was paid for when it began.
+    if let Some(over) = asked.duties.until.filter(|until| now >= *until) {
+        return Err(Refusal::new(&policy::DUTY_UNFULFILLED, format!("owed again since {over}")));
+    }
     let decision = asked.policy.decide(&question, &facts);
     match decision.refusal() {
         Some(refusal) => Err(refusal),
         None => {
             let leased = node.data.leases.live(agreement.id(), now).filter(|_| asked.leased);
-            Ok([decision.valid_until, leased.map(|granted| granted.until)].into_iter().flatten().min())
+            let ends = [decision.valid_until, leased.map(|granted| granted.until), asked.duties.until];
+            Ok(ends.into_iter().flatten().min())
         }
     }
 }
@@ -285,6 +298,9 @@ fn facts(
     if let Some(lease) = lease {
         facts = facts.leased(lease);
     }
+    for (key, state) in &asked.duties.states {
+        facts = facts.duty(key, *state);
+    }
     if let Some(purpose) = &request.purpose {
         facts = facts.purpose(purpose);
     }
@@ -292,7 +308,20 @@ fn facts(
         facts =
             facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
     }
-    facts
+    let config = node.config.load();
+    let situation = Situation {
+        policy: &asked.policy,
+        user: user_id(&request.actor).and_then(|uid| config.users.iter().find(|user| user.uid == uid)),
+        events: &asked.events,
+        action: &request.action,
+        unsealed: !asked.holding.unsealed.is_empty(),
+    };
+    situation::add(facts, &situation)
+}
+
+/// The number in what the socket says about its caller.
+fn user_id(actor: &str) -> Option<u32> {
+    actor.strip_prefix("uid ")?.parse().ok()
 }
 
 /// Counts the use, marks the first one, and records the grant, in the transaction that decided.
@@ -326,7 +355,8 @@ fn account(
     if let Some(until) = until {
         fields.push(("validUntil", until.to_string()));
     }
-    records::append_fields(tx, "use-opened", now, fields)
+    records::append_fields(tx, "use-opened", now, fields)?;
+    duties::with_use(node, tx, &asked.policy, &holding.assigner, request, session, now)
 }
 
 fn record_refusal(
@@ -430,7 +460,7 @@ pub async fn explain(
     let worker = node.clone();
     node.store
         .read(move |store| {
-            let asked = asked(&worker, store, &request.agreement)?;
+            let asked = asked(&worker, store, &request.agreement, now)?;
             // Without a live lease: what the use would be answered if the provider granted one now.
             let lease = lease_at(&worker, &asked, now).unwrap_or(now);
             let facts = facts(&worker, &asked, &request, Some(lease), now);

@@ -94,7 +94,7 @@ pub fn changed_by_peer(
             lease_provider::destroy(tx, held.signed.agreement().id(), now)?;
             return Ok((held.clone(), Vec::new()));
         }
-        What::Used | What::DutyOverdue => return Ok((held.clone(), Vec::new())),
+        What::Used | What::DutyOverdue | What::DutyDone => return Ok((held.clone(), Vec::new())),
     };
     let next = match held.after(change) {
         // It crossed the end of the agreement, which stays: there is nothing to refuse.

@@ -73,7 +73,8 @@ impl Answer {
 /// Takes a peer's message for our `role`; answers when everything that follows at once is durable.
 pub async fn receive(node: &Arc<Node>, peer: &Caller, role: Role, message: Message) -> Result<Answer, Error> {
     let compared = comparison::of_message(node, peer.id(), &message).await?;
-    let driver = Driver { compared, ..Driver::for_message(node, peer, &message)? };
+    let told = crate::peers::enforces(node, peer.id()).await?;
+    let driver = Driver { compared, told, ..Driver::for_message(node, peer, &message)? };
     let peer = peer.id().clone();
     let answer = node.store.write(move |tx| driver.receive(tx, &peer, role, &message)).await?;
     crash_point("message-received");
@@ -136,6 +137,7 @@ pub async fn decide(node: &Arc<Node>, pid: &str, decision: ByHand) -> Result<Neg
         Some(table) => Driver::new(node, &table.offer, statement, elsewhere)?,
         None => Driver::without_offer(node)?,
     };
+    let driver = Driver { told: crate::peers::enforces(node, known.counterparty()).await?, ..driver };
     let pid = pid.to_owned();
     node.store
         .write(move |tx| {
@@ -235,6 +237,8 @@ struct Driver {
     signing: Signing,
     /// What the comparison said that rules ask for.
     compared: Option<Compared>,
+    /// What the counterparty said that it enforces as a consumer; `None` if it never said anything.
+    told: Option<Vec<String>>,
     now: UnixMillis,
 }
 
@@ -269,7 +273,15 @@ impl Driver {
         } else {
             PublishedTerms::new(node.policies.clone(), published)?
         };
-        Ok(Self { node: node.clone(), terms, statement, signing: Signing::Required, compared: None, now })
+        Ok(Self {
+            node: node.clone(),
+            terms,
+            statement,
+            signing: Signing::Required,
+            compared: None,
+            told: None,
+            now,
+        })
     }
 
     fn without_offer(node: &Arc<Node>) -> Result<Self, Error> {
@@ -281,6 +293,7 @@ impl Driver {
             statement: None,
             signing: Signing::Required,
             compared: None,
+            told: None,
             now,
         })
     }
@@ -327,6 +340,9 @@ impl Driver {
         };
         if step.repeat {
             return Ok(Answer::of(&step.next));
+        }
+        if let (Role::Provider, Message::Request(request)) = (role, message) {
+            self.require_there(&request.offer)?;
         }
         let step = self.decided_by_rule(step)?;
         Ok(Answer::of(&self.apply(tx, step)?))
@@ -486,6 +502,7 @@ impl Driver {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require_between(&policy, negotiation.address().is_some())?;
         self.require_transforms(&policy, table.offer.target())?;
+        self.require_there(&table.offer)?;
         let facts = facts_about(self.statement.as_ref(), self.now);
         let assignee = negotiation.counterparty();
         decide_negotiation(&policy, assignee, table.offer.target().as_str(), &facts)?;
@@ -510,6 +527,14 @@ impl Driver {
         Ok(Command::Verify(self.sign(negotiation, part.agreement())?))
     }
 
+    /// Refuses terms of which the consumer's connector did not say that it holds them. One that cannot say anything, as
+    /// over HTTP, gets what a rule or a person accepts; that is recorded.
+    fn require_there(&self, offer: &Offer) -> Result<(), Error> {
+        let Some(told) = &self.told else { return Ok(()) };
+        let policy = self.node.policies.compiled(offer.text())?;
+        Ok(enforceable::require_there(&policy, told)?)
+    }
+
     fn sign(&self, negotiation: &Negotiation, agreement: &Agreement) -> Result<PartySignature, Error> {
         let annex = negotiation.annex()?;
         let annex = identity::Digest::parse(annex.digest().as_str())
@@ -529,7 +554,15 @@ impl Driver {
             match effect {
                 Effect::Send(message) => push(tx, &step.next, &message, self.now)?,
                 Effect::Record(record) => records::append(tx, &record)?,
-                Effect::AgreementFinal(signed) => records::put_new_agreement(tx, *signed)?,
+                Effect::AgreementFinal(signed) => {
+                    let agreement = signed.agreement().id().to_string();
+                    records::put_new_agreement(tx, *signed)?;
+                    if self.told.is_none() && step.next.role() == Role::Provider {
+                        let fields =
+                            [("agreement", agreement), ("with", step.next.counterparty().to_string())];
+                        records::append_fields(tx, "enforcement-not-told", self.now, fields)?;
+                    }
+                }
                 Effect::AgreementDisputed { signed, cause } => {
                     let id = signed.agreement().id().clone();
                     records::put_new_agreement(tx, *signed)?;

@@ -39,6 +39,12 @@ const VERSION: u32 = 1;
 /// Further members of a notice: a digest, a time, a count; never more than a handful.
 const MAX_FIELDS: usize = 16;
 
+/// Members that are copied into our record of the notice; the whole notice is kept signed.
+const TOLD: &[&str] = &["digest", "session", "action", "purpose", "duty", "deadline"];
+
+/// So much of a member stands in our record: an IRI or a line.
+const MAX_TOLD_CHARS: usize = 512;
+
 /// How far the sender's clock may be ahead of ours in what it says, as for signatures.
 const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 
@@ -58,6 +64,8 @@ pub enum What {
     Used,
     /// A duty of the sender is overdue.
     DutyOverdue,
+    /// A person of the sender's says that a duty is done; the reason is the evidence.
+    DutyDone,
 }
 
 impl What {
@@ -70,6 +78,7 @@ impl What {
             Self::Deleted => "agreement/deleted",
             Self::Used => "agreement/used",
             Self::DutyOverdue => "agreement/duty-overdue",
+            Self::DutyDone => "agreement/duty-done",
         }
     }
 }
@@ -202,8 +211,13 @@ pub async fn receive(
                 ("at", notice.at.to_string()),
                 ("noticeHash", hash.to_string()),
             ];
-            if let Some(proof) = notice.fields.get("digest") {
-                fields.push(("digest", proof.clone()));
+            for told in TOLD {
+                if let Some(value) = notice.fields.get(*told) {
+                    fields.push((told, printable(value).chars().take(MAX_TOLD_CHARS).collect()));
+                }
+            }
+            if notice.what == What::DutyDone {
+                fields.push(("evidence", notice.reason.chars().take(MAX_TOLD_CHARS).collect()));
             }
             records::append_fields(tx, "notice-received", now, fields)?;
             let changed = agreements::changed_by_peer(&worker, tx, &held, role, &notice, now)?;

@@ -59,6 +59,7 @@ async fn accept(
         return Err(Refusal::new(&TOO_MANY_CONNECTIONS, format!("{} has {limit}", peer.id())).into());
     }
     peers::remember(node, &peer, told.revocation_list_number).await?;
+    peers::remember_enforces(node, peer.id(), told.enforces).await?;
     let seen = match &told.ledger_head {
         Some(head) => peers::ledger_seen(node, peer.id(), head).await?,
         None => 0,
@@ -72,5 +73,6 @@ async fn accept(
         ledger_head: ours.ledger_head,
         wall_clock: ours.wall_clock,
         your_ledger_size_seen: seen,
+        enforces: ours.enforces,
     })
 }

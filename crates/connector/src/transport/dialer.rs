@@ -297,6 +297,7 @@ async fn exchange(
     let answer = answer.into_inner();
     let peer = node.identity.verify_participant(&connection.chain, &answer.statement, node.now())?;
     peers::remember(node, &peer, answer.revocation_list_number).await?;
+    peers::remember_enforces(node, peer.id(), answer.enforces).await?;
     restored::provider_reached(node, peer.id(), answer.your_ledger_size_seen).await?;
     connection.verified(peer.clone());
     Ok(peer)

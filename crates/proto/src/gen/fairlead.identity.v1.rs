@@ -13,6 +13,10 @@ pub struct ExchangeRequest {
     /// The caller's wall clock, RFC 3339; only for diagnosis, never for decisions.
     #[prost(string, tag = "4")]
     pub wall_clock: ::prost::alloc::string::String,
+    /// IRIs of the policy operands and duties that the caller enforces as a consumer; at most 512 of 256 bytes. Data
+    /// whose policy needs another is not agreed with it.
+    #[prost(string, repeated, tag = "5")]
+    pub enforces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExchangeResponse {
@@ -27,6 +31,9 @@ pub struct ExchangeResponse {
     /// The last ledger size that the answering side saw from the caller.
     #[prost(uint64, tag = "5")]
     pub your_ledger_size_seen: u64,
+    /// What the answering side enforces as a consumer.
+    #[prost(string, repeated, tag = "6")]
+    pub enforces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LedgerHead {
