@@ -155,6 +155,27 @@ fn an_object_arrives_whole_and_the_transfer_completes() {
     }
 }
 
+/// With manual steps a person starts, and completes once everything is pushed.
+#[test]
+fn a_person_starts_and_completes() {
+    let mut pushing = Pushing::new();
+    let agreement = pushing.agreed("weather", &[b"sun", b"rain"]);
+    let connector = pushing.connector();
+    connector.settings.more = connector.settings.more.replace("\"automatic\"", "\"manual\"");
+    connector.reload();
+    let pid = pushing.asks(&agreement);
+    pushing.awaits(&pid, "REQUESTED");
+    assert!(pushing.receiver.arrived().is_empty());
+    pushing.connector().run(&["transfer", "resume", &pid]).object();
+    pushing.connector().process().logged("everything is pushed; a person completes the transfer");
+    assert_eq!(whole(&pushing.receiver.arrived()), 2);
+    let shown = pushing.connector().show("transfer", &pid);
+    assert_eq!((&shown["state"], &shown["objects_done"]), (&json!("STARTED"), &json!(2)), "{shown}");
+    assert_eq!(shown["endpoint"], pushing.receiver.url(), "the operator sees where it goes");
+    let completed = pushing.connector().run(&["transfer", "complete", &pid]).object();
+    assert_eq!(completed["state"], "COMPLETED");
+}
+
 #[test]
 fn a_receiver_that_refuses_ends_the_transfer() {
     let mut pushing = Pushing::new();
