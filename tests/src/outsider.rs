@@ -1,18 +1,20 @@
 //! A peer that speaks only the Dataspace Protocol over plain HTTP: what it posts, and what it is posted.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::connector::{Connector, shared_file};
 use crate::data::Dataset;
 use crate::schemas;
 use crate::space::Space;
+use crate::stranger::Credentials;
 use crate::wait::until;
 
 /// The one participant that everybody on the test listener is.
@@ -101,6 +103,7 @@ impl Answer {
 
 /// The peer: a server that takes everything, and a client.
 pub struct Outsider {
+    scheme: &'static str,
     address: SocketAddr,
     heard: Heard,
 }
@@ -111,6 +114,16 @@ type Heard = Arc<Mutex<Vec<(String, Value, Result<(), String>)>>>;
 impl Outsider {
     /// Listens; every message is acknowledged, an opening one under the pid `urn:uuid:outsider`.
     pub fn listen() -> Self {
+        Self::listen_as(None)
+    }
+
+    /// Listens over TLS as the holder of these credentials.
+    pub fn listen_over_tls(credentials: &Credentials) -> Self {
+        Self::listen_as(Some(credentials.server_config()))
+    }
+
+    fn listen_as(tls: Option<Arc<ServerConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound address");
         let heard = Heard::default();
@@ -118,16 +131,21 @@ impl Outsider {
         // Ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), heard) = (stream, theirs.clone()) else { return };
-                std::thread::spawn(move || drop(acknowledge(stream, &heard)));
+                let (Ok(stream), heard, tls) = (stream, theirs.clone(), tls.clone()) else { return };
+                std::thread::spawn(move || {
+                    drop(match tls {
+                        Some(tls) => over_tls(stream, tls).and_then(|stream| acknowledge(stream, &heard)),
+                        None => acknowledge(stream, &heard),
+                    });
+                });
             }
         });
-        Self { address, heard }
+        Self { scheme, address, heard }
     }
 
     /// Where it is called back.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Waits for a message on a path that ends like this; gives the whole path and the message.
@@ -135,9 +153,7 @@ impl Outsider {
     pub fn hears(&self, path: &str) -> (String, Value) {
         until(&format!("the outsider is told `{path}`"), || {
             let heard = self.heard.lock().expect("no listener panics").clone();
-            for (path, message, checked) in &heard {
-                assert!(checked.is_ok(), "{path}: {checked:?}: {message}");
-            }
+            valid(&heard);
             heard
                 .into_iter()
                 .find(|(known, ..)| known.ends_with(path))
@@ -168,7 +184,24 @@ impl Outsider {
 
     /// Forgets what was heard.
     pub fn forget(&self) {
-        self.heard.lock().expect("no listener panics").clear();
+        let mut heard = self.heard.lock().expect("no listener panics");
+        valid(&heard);
+        heard.clear();
+    }
+}
+
+/// Whatever was heard keeps to the protocol's schemas, also what no test waited for.
+impl Drop for Outsider {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            valid(&self.heard.lock().expect("no listener panics"));
+        }
+    }
+}
+
+fn valid(heard: &[(String, Value, Result<(), String>)]) {
+    for (path, message, checked) in heard {
+        assert!(checked.is_ok(), "{path}: {checked:?}: {message}");
     }
 }
 
@@ -200,32 +233,86 @@ pub fn get(url: &str, headers: &str) -> Answer {
 
 #[track_caller]
 fn send(method: &str, url: &str, headers: &str, body: &str) -> Answer {
-    let rest = url.strip_prefix("http://").expect("a plain URL");
-    let (authority, path) = rest.split_once('/').expect("a path");
+    let (authority, path) = parts(url);
     let mut stream = TcpStream::connect(authority).expect("the connector listens");
-    let length = body.len();
-    write!(
-        stream,
-        "{method} /{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-    )
-    .expect("the request is sent");
+    ask(&mut stream, method, url, &format!("connection: close\r\n{headers}"), body);
     let mut reader = BufReader::new(stream);
-    let (first, headers) = head(&mut reader);
+    let (status, headers) = answered(&mut reader);
     let mut body = Vec::new();
     // A pull that is stopped midway ends the connection: what came is what counts.
     drop(reader.read_to_end(&mut body));
-    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    let answer = Answer { status, headers, body };
-    if answer.headers.iter().any(|line| line == "content-type: application/json")
-        && !path.starts_with("data/")
-    {
+    checked(method, path, Answer { status, headers, body })
+}
+
+/// A connection that is kept for one request after the other.
+pub struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    /// Connects to the listener of this URL.
+    #[track_caller]
+    pub fn to(url: &str) -> Self {
+        let stream = TcpStream::connect(parts(url).0).expect("the connector listens");
+        stream.set_nodelay(true).expect("a socket");
+        Self(BufReader::new(stream))
+    }
+
+    /// Posts JSON.
+    #[track_caller]
+    pub fn post(&mut self, url: &str, body: &Value) -> Answer {
+        self.send("POST", url, "content-type: application/json\r\n", &body.to_string())
+    }
+
+    /// Gets.
+    #[track_caller]
+    pub fn get(&mut self, url: &str) -> Answer {
+        self.send("GET", url, "", "")
+    }
+
+    #[track_caller]
+    fn send(&mut self, method: &str, url: &str, headers: &str, body: &str) -> Answer {
+        ask(self.0.get_mut(), method, url, headers, body);
+        let (status, headers) = answered(&mut self.0);
+        let length = headers.iter().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body =
+            vec![0; length.and_then(|length| length.parse().ok()).expect("the length of an answer")];
+        self.0.read_exact(&mut body).expect("the whole answer");
+        checked(method, parts(url).1, Answer { status, headers, body })
+    }
+}
+
+/// Authority and path, without the slash between them.
+#[track_caller]
+fn parts(url: &str) -> (&str, &str) {
+    url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a plain URL with a path")
+}
+
+#[track_caller]
+fn ask(stream: &mut TcpStream, method: &str, url: &str, headers: &str, body: &str) {
+    let ((authority, path), length) = (parts(url), body.len());
+    let request = format!(
+        "{method} /{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("the request is sent");
+}
+
+#[track_caller]
+fn answered(reader: &mut BufReader<TcpStream>) -> (u16, Vec<String>) {
+    let (first, headers) = head(reader);
+    (first.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), headers)
+}
+
+/// Whatever is told in the protocol keeps to its schemas.
+#[track_caller]
+fn checked(method: &str, path: &str, answer: Answer) -> Answer {
+    let is_json = answer.headers.iter().any(|line| line == "content-type: application/json");
+    if is_json && !path.starts_with("data/") {
         let told = answer.json();
-        schemas::check(&told).unwrap_or_else(|why| panic!("{method} {url}: {why}: {told}"));
+        schemas::check(&told).unwrap_or_else(|why| panic!("{method} {path}: {why}: {told}"));
     }
     answer
 }
 
-pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
+pub(crate) fn head(reader: &mut impl BufRead) -> (String, Vec<String>) {
     let mut first = String::new();
     reader.read_line(&mut first).expect("a first line");
     let mut headers = Vec::new();
@@ -239,8 +326,16 @@ pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
     }
 }
 
-fn acknowledge(mut stream: TcpStream, heard: &Heard) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+/// The server's end of TLS on a connection.
+pub(crate) fn over_tls(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+) -> std::io::Result<StreamOwned<ServerConnection, TcpStream>> {
+    Ok(StreamOwned::new(ServerConnection::new(tls).map_err(std::io::Error::other)?, stream))
+}
+
+fn acknowledge(stream: impl Read + Write, heard: &Heard) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     let (first, headers) = head(&mut reader);
     let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap_or(0)];
@@ -263,11 +358,13 @@ fn acknowledge(mut stream: TcpStream, heard: &Heard) -> std::io::Result<()> {
     let checked = schemas::check(&message);
     heard.lock().expect("no listener panics").push((path, message, checked));
     let length = body.len();
+    let stream = reader.get_mut();
     write!(
         stream,
         "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{encoding}{link}\r\n"
     )?;
-    stream.write_all(&body)
+    stream.write_all(&body)?;
+    stream.flush()
 }
 
 fn gzip(content: &[u8]) -> std::io::Result<Vec<u8>> {

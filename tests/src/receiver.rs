@@ -1,11 +1,14 @@
 //! Where pushed data arrives: a web server that takes objects as fast as a test lets it, with the answers it is told.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::outsider::head;
+use rustls::ServerConfig;
+
+use crate::outsider::{head, over_tls};
+use crate::stranger::Credentials;
 use crate::wait::until;
 
 /// Bytes read at once, so that the gate is looked at often enough.
@@ -40,6 +43,7 @@ impl Arrived {
 
 /// The receiver.
 pub struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -62,6 +66,16 @@ struct State {
 impl Receiver {
     /// Listens and takes everything.
     pub fn listen() -> Self {
+        Self::listen_as(None)
+    }
+
+    /// Listens over TLS as the holder of these credentials.
+    pub fn listen_over_tls(credentials: &Credentials) -> Self {
+        Self::listen_as(Some(credentials.server_config()))
+    }
+
+    fn listen_as(tls: Option<Arc<ServerConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::<Shared>::default();
@@ -69,17 +83,27 @@ impl Receiver {
         // Ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), shared) = (stream, theirs.clone()) else { return };
+                let (Ok(stream), shared, tls) = (stream, theirs.clone(), tls.clone()) else { return };
                 // A sender that goes away is the test's business.
-                std::thread::spawn(move || drop(take(stream, &shared)));
+                std::thread::spawn(move || {
+                    drop(match tls {
+                        Some(tls) => over_tls(stream, tls).and_then(|stream| take(stream, &shared)),
+                        None => take(stream, &shared),
+                    });
+                });
             }
         });
-        Self { address, shared }
+        Self { scheme, address, shared }
     }
 
     /// Where data may be sent.
     pub fn url(&self) -> String {
-        format!("http://{}/in", self.address)
+        format!("{}://{}/in", self.scheme, self.address)
+    }
+
+    /// The same by the name `localhost`.
+    pub fn url_by_name(&self) -> String {
+        format!("{}://localhost:{}/in", self.scheme, self.address.port())
     }
 
     /// Answers the next requests with these statuses.
@@ -105,8 +129,12 @@ impl Receiver {
     }
 }
 
-fn take(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn take(stream: impl Read + Write, shared: &Shared) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    // A sender that does not like our certificate says nothing at all.
+    if reader.fill_buf()?.is_empty() {
+        return Ok(());
+    }
     let (first, headers) = head(&mut reader);
     let request = first.rsplit_once(' ').map_or(first.clone(), |(request, _)| request.to_owned());
     let mut arrived = Arrived { request, headers, ..Arrived::default() };
@@ -130,5 +158,11 @@ fn take(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         read += got;
     }
     shared.state.lock().expect("no reader panics").arrived[place].ended = true;
-    write!(stream, "HTTP/1.1 {} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", refusal.unwrap_or(200))
+    let stream = reader.get_mut();
+    write!(
+        stream,
+        "HTTP/1.1 {} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        refusal.unwrap_or(200)
+    )?;
+    stream.flush()
 }

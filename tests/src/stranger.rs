@@ -19,7 +19,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -32,6 +32,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+}
+
+impl Credentials {
+    /// A server that shows them, to whoever connects, and asks for nothing.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3 is there")
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .expect("the key fits its certificate");
+        Arc::new(config)
+    }
 }
 
 impl From<Minted> for Credentials {
@@ -155,6 +169,20 @@ pub async fn get_over_https(
     authorization: Option<&str>,
     path: &str,
 ) -> io::Result<u16> {
+    send_over_https(address, credentials, authorization, "GET", path, None).await.map(|(status, _)| status)
+}
+
+/// As [`get_over_https`], with any method and with JSON as body; gives status and answer.
+///
+/// An error is the end of the connection, not an answer.
+pub async fn send_over_https(
+    address: &str,
+    credentials: Option<&Credentials>,
+    authorization: Option<&str>,
+    method: &str,
+    path: &str,
+    body: Option<&serde_json::Value>,
+) -> io::Result<(u16, Bytes)> {
     let socket = TcpStream::connect(address).await?;
     let mut config = config(credentials);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -162,15 +190,21 @@ pub async fn get_over_https(
     let (mut requests, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(connection);
-    let mut request = Request::get(path).header(header::HOST, address);
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, address);
     if let Some(authorization) = authorization {
         request = request.header(header::AUTHORIZATION, authorization);
     }
-    let request = request.body(Full::<Bytes>::default()).map_err(io::Error::other)?;
-    let answered = tokio::time::timeout(ANSWER_TIMEOUT, requests.send_request(request)).await;
-    let answer =
-        answered.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{path}: no answer")))?;
-    Ok(answer.map_err(io::Error::other)?.status().as_u16())
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(serde_json::Value::to_string).unwrap_or_default();
+    let request = request.body(Full::<Bytes>::from(body)).map_err(io::Error::other)?;
+    let answered = async {
+        let (parts, body) = requests.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        Ok((parts.status.as_u16(), body.collect().await.map_err(io::Error::other)?.to_bytes()))
+    };
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
+    answered.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{path}: no answer")))?
 }
 
 /// A message as gRPC frames it.

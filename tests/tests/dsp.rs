@@ -546,6 +546,17 @@ fn two_of_ours_agree_by_bearer_tokens() {
             space.get("hong-kong").logged_code(code);
         }
     }
+
+    // A token proves nothing where the settings ask this peer for certificate and statement.
+    let provider = space.get("hong-kong");
+    let peer = "[[peers]]\nparticipant = \"https://guangzhou.example/id\"\naddresses = [\"[::1]:1\"]\nreplicate = false\n\
+                http_identity = \"mutual-tls\"\n";
+    provider.settings.more.push_str(peer);
+    provider.reload();
+    let shown = format!("Bearer {}", guangzhou.token(US, None, now));
+    let got = runtime.block_on(get_over_https(&address, None, Some(&shown), &process));
+    assert_eq!(got.ok(), Some(401));
+    provider.logged_code("dsp/other-proof-expected");
 }
 
 fn now() -> UnixMillis {

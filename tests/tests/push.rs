@@ -7,13 +7,20 @@
     reason = "helpers of tests"
 )]
 
-use federation_tests::connector::Connector;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use control_plane::UnixMillis;
+use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::bytes;
 use federation_tests::outsider::{
-    Answer, Outsider, free, get, message, offered, post, publish, with_test_listener,
+    Answer, OUTSIDER, Outsider, free, get, message, offered, post, publish, with_test_listener,
 };
 use federation_tests::receiver::{Arrived, Receiver};
+use federation_tests::schemas;
 use federation_tests::space::Space;
+use federation_tests::stranger::{Credentials, send_over_https};
+use federation_tests::wait::until;
+use identity::minting::{Mint, MintingAuthority};
 use serde_json::{Value, json};
 
 /// Many times what the buffers of a connection hold.
@@ -74,7 +81,10 @@ impl Pushing {
 
     #[track_caller]
     fn awaits(&mut self, pid: &str, state: &str) -> Value {
-        self.connector().awaits(&["transfer", "show", pid], state, |shown| shown["state"] == state)
+        let connector = self.connector();
+        until(&format!("the transfer is {state}"), || {
+            connector.list("transfer").into_iter().find(|row| row["id"] == pid && row["state"] == state)
+        })
     }
 
     /// The records of what was pushed under `pid`: objects that begun and objects that were taken.
@@ -145,6 +155,27 @@ fn an_object_arrives_whole_and_the_transfer_completes() {
     }
 }
 
+/// With manual steps a person starts, and completes once everything is pushed.
+#[test]
+fn a_person_starts_and_completes() {
+    let mut pushing = Pushing::new();
+    let agreement = pushing.agreed("weather", &[b"sun", b"rain"]);
+    let connector = pushing.connector();
+    connector.settings.more = connector.settings.more.replace("\"automatic\"", "\"manual\"");
+    connector.reload();
+    let pid = pushing.asks(&agreement);
+    pushing.awaits(&pid, "REQUESTED");
+    assert!(pushing.receiver.arrived().is_empty());
+    pushing.connector().run(&["transfer", "resume", &pid]).object();
+    pushing.connector().process().logged("everything is pushed; a person completes the transfer");
+    assert_eq!(whole(&pushing.receiver.arrived()), 2);
+    let shown = pushing.connector().show("transfer", &pid);
+    assert_eq!((&shown["state"], &shown["objects_done"]), (&json!("STARTED"), &json!(2)), "{shown}");
+    assert_eq!(shown["endpoint"], pushing.receiver.url(), "the operator sees where it goes");
+    let completed = pushing.connector().run(&["transfer", "complete", &pid]).object();
+    assert_eq!(completed["state"], "COMPLETED");
+}
+
 #[test]
 fn a_receiver_that_refuses_ends_the_transfer() {
     let mut pushing = Pushing::new();
@@ -192,6 +223,9 @@ fn revocation_and_the_suspension_of_the_peer_end_a_slow_push() {
         [&["agreement", "revoke", "A", "--reason", "why"][..], &["peer", "suspend", "P", "--reason", "why"]]
     {
         let mut pushing = Pushing::new();
+        let peer = format!("[[peers]]\nparticipant = \"{OUTSIDER}\"\nsignatures = \"if-offered\"\n");
+        pushing.connector().settings.more.push_str(&peer);
+        pushing.connector().reload();
         let content = bytes(LARGE, 2);
         let agreement = pushing.agreed("weather", &[&content]);
         pushing.receiver.open_to(Some(SLOW));
@@ -247,7 +281,7 @@ fn a_crash_behind_the_receivers_answer_sends_once_more() {
     pushing.connector().start_with(&[("FAIRLEAD_CRASH", "push-object-taken")]);
     pushing.base = federation_tests::outsider::base(pushing.connector());
     let pid = pushing.asks(&agreement);
-    federation_tests::wait::until("the connector crashes", || pushing.connector().ended());
+    until("the connector crashes", || pushing.connector().ended());
     assert_eq!(whole(&pushing.receiver.arrived()), 1);
     pushing.connector().start();
     pushing.awaits(&pid, "COMPLETED");
@@ -286,4 +320,90 @@ fn requests_that_cannot_be_served_are_refused_at_once() {
     }
     assert_eq!(pushing.connector().list("transfer"), Vec::<Value>::new());
     assert!(pushing.receiver.arrived().is_empty());
+}
+
+/// Over TLS a receiver is the consumer by its certificate, or a host under the roots that the settings name for it.
+#[test]
+fn a_receiver_must_prove_who_it_is() {
+    let mut space = Space::empty();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let members = format!(
+        "[dsp_http]\nlisten = \"127.0.0.1:{port}\"\nbase_url = \"https://127.0.0.1:{port}\"\n\
+         identity = {{ mode = \"mutual-tls\" }}\nprivate_addresses = true\n"
+    );
+    space.enrol("hong-kong").settings.more.clone_from(&members);
+    space.enrol("macao");
+    for name in ["hong-kong", "macao"] {
+        space.get(name).start();
+    }
+    space.introduce();
+    space.enrol("guangzhou");
+    let [macao, guangzhou] = ["macao", "guangzhou"].map(|name| Credentials::from(space.identity_of(name)));
+    let statement = format!("Bearer {}", space.identity_of("macao").statement);
+    let [provider, consumer] = space.all(["hong-kong", "macao"]);
+    let content = bytes(100_000, 8);
+    std::fs::write(provider.sources().join("weather"), &content).unwrap();
+    let dataset = provider.publish(&free("weather"), &shared_file("weather"));
+    consumer.finds(&dataset);
+    let agreement = consumer.negotiate(&dataset);
+    let outsider = Outsider::listen_over_tls(&macao);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let asks = |consumer_pid: &str, endpoint: &str| {
+        let body = json!({"consumerPid": consumer_pid, "agreementId": agreement, "format": "HttpData-PUSH",
+            "callbackAddress": outsider.url(), "dataAddress": address(endpoint, &[])});
+        let body = message("TransferRequestMessage", body);
+        let (address, path) = (format!("127.0.0.1:{port}"), "/dsp/2025-1/transfers/request");
+        let sent = send_over_https(&address, Some(&macao), Some(&statement), "POST", path, Some(&body));
+        let (status, answer) = runtime.block_on(sent).unwrap();
+        assert_eq!(status, 201, "{answer:?}");
+        let answer = serde_json::from_slice::<Value>(&answer).unwrap();
+        schemas::check(&answer).unwrap();
+        answer["providerPid"].as_str().unwrap().to_owned()
+    };
+    let ends = |provider: &mut Connector, pid: &str, state: &str| {
+        provider.awaits(&["transfer", "show", pid], state, |shown| shown["state"] == state)
+    };
+    let interrupted = |provider: &mut Connector, pid: &str| {
+        let told = until("a push is interrupted", || {
+            let told = |line: &Value| line["message"] == "push interrupted" && line["transfer"] == pid;
+            provider.process().log().into_iter().find(told)
+        });
+        assert_eq!(told["again"], json!(true), "the receiver may be set up better: {told}");
+        provider.run(&["transfer", "terminate", pid, "--reason", "why"]).object();
+        told["code"].as_str().unwrap().to_owned()
+    };
+
+    let [itself, another] = [&macao, &guangzhou].map(Receiver::listen_over_tls);
+    let pid = asks("itself", &itself.url());
+    ends(provider, &pid, "COMPLETED");
+    assert!(itself.arrived()[0].body == content);
+    let pid = asks("another", &another.url());
+    assert!(interrupted(provider, &pid).starts_with("identity/"));
+    assert!(another.arrived().is_empty(), "another member learns nothing");
+
+    // A host outside the data space, by its name and the roots for this peer; and then nobody else.
+    let now =
+        UnixMillis(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap());
+    let elsewhere = MintingAuthority::new("https://elsewhere.example/authority", now).unwrap();
+    let minted = elsewhere.mint(&Mint::good("https://store.example/id", now)).unwrap();
+    let store = Receiver::listen_over_tls(&Credentials::from(minted));
+    let pid = asks("unknown", &store.url_by_name());
+    interrupted(provider, &pid);
+    provider.write("store.pem", elsewhere.bundle().unwrap().to_pem());
+    let participant = consumer.participant.clone();
+    let (_, dialled) =
+        provider.settings.peers.iter().find(|(known, _)| *known == participant).unwrap().clone();
+    provider.settings.peers.retain(|(known, _)| *known != participant);
+    provider.settings.more = format!(
+        "{members}[[peers]]\nparticipant = \"{participant}\"\naddresses = [\"{dialled}\"]\npush_roots = \"store.pem\"\n"
+    );
+    provider.reload();
+    let pid = asks("known", &store.url_by_name());
+    ends(provider, &pid, "COMPLETED");
+    assert!(store.arrived()[0].body == content);
+    let pid = asks("other-name", &store.url());
+    interrupted(provider, &pid);
+    let pid = asks("other-roots", &itself.url());
+    interrupted(provider, &pid);
+    assert_eq!((store.arrived().len(), itself.arrived().len()), (1, 1));
 }

@@ -19,10 +19,13 @@ use serde_json::{Value, json};
 
 /// An example that its own schema refuses: the pattern allows no other path than a catalogue's.
 const REFUSED_EXAMPLE: &str = "common/dataservice-did-service.json";
+const NESTED: &str = "catalog/nested-catalog.json";
 /// Examples of documents that no connector of ours sends or takes.
-const NOT_SPOKEN: [&str; 4] = [
+const NOT_SPOKEN: [&str; 5] = [
     "common/catalogservice-did-service.json",
     REFUSED_EXAMPLE,
+    // Ours hold no others; those of others are told as problems, and not followed.
+    NESTED,
     // Our paths carry the dataset's name.
     "catalog/dataset-request-message.json",
     "common/protocol-version.json",
@@ -135,6 +138,9 @@ fn every_example_is_taken_as_its_schema_says() {
             assert_eq!(parsed(example), Ok(()), "{name}");
             assert_eq!(conform::check(example), Ok(()), "{name}");
         }
+        if name == NESTED {
+            assert_eq!(parsed(example), Ok(()), "{name}");
+        }
     }
 }
 
@@ -142,18 +148,21 @@ fn every_example_is_taken_as_its_schema_says() {
 #[test]
 fn our_own_checks_let_nothing_pass_that_a_schema_refuses() {
     let Some((schemas, examples)) = examples() else { return };
-    let (mut refused, mut tried) = (0, 0);
+    let (mut refused, mut tried, mut let_pass) = (0, 0, Vec::new());
     for (name, example) in examples.iter().filter(|(name, _)| !NOT_SPOKEN.contains(&name.as_str())) {
         for path in places(example, String::new()) {
             for changed in changes(example, &path) {
                 let (ours, theirs) = (conform::check(&changed), schemas.check(&schema_of(name), &changed));
-                assert!(ours.is_err() || theirs.is_ok(), "{name} at {path}: {theirs:?}: {changed}");
                 tried += 1;
                 refused += usize::from(theirs.is_err());
+                if let (Ok(()), Err(why)) = (ours, theirs) {
+                    let_pass.push(format!("{name} at {path}: {why}"));
+                }
             }
         }
     }
     eprintln!("{tried} changed examples, of which the schemas refuse {refused}");
+    assert!(let_pass.is_empty(), "{} of them: {let_pass:#?}", let_pass.len());
     assert!(refused > 100, "the schemas refuse something");
 }
 

@@ -27,6 +27,8 @@ pub fn run(root: &Path, arguments: &Conformance) -> anyhow::Result<String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let home = root.join("tests/conformance");
     let libraries = arguments.kit.clone().unwrap_or_else(|| target.join("conformance-kit"));
+    // Maven and the harness work in other folders.
+    let libraries = std::path::absolute(&libraries).with_context(|| libraries.display().to_string())?;
     fetch(&home, &libraries)?;
     let built = Command::new(&cargo)
         .current_dir(root)
@@ -61,6 +63,7 @@ fn fetch(home: &Path, libraries: &Path) -> anyhow::Result<()> {
     if std::fs::read(&mark).is_ok_and(|fetched| fetched == wanted) {
         return Ok(());
     }
+    clear(libraries)?;
     let fetched = Command::new("mvn")
         .args(["--quiet", "--batch-mode", "dependency:copy-dependencies", "-DincludeScope=runtime"])
         .arg("--file")
@@ -75,4 +78,21 @@ fn fetch(home: &Path, libraries: &Path) -> anyhow::Result<()> {
     }
     // Last, so that an interrupted fetch is repeated.
     std::fs::write(&mark, wanted).with_context(|| mark.display().to_string())
+}
+
+/// Removes the libraries of an earlier kit: what lies beside the new ones would be loaded as well. Everything else in the
+/// folder stays.
+fn clear(libraries: &Path) -> anyhow::Result<()> {
+    let listed = match std::fs::read_dir(libraries) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| libraries.display().to_string()),
+    };
+    for file in listed {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "jar") {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Whether a document keeps to the protocol's schemas, as typed checks: what we send is held against it in tests.
 
+use control_plane::UnixMillis;
 use serde_json::Value;
 
 use crate::CONTEXT;
@@ -14,6 +15,7 @@ const TRANSFER_STATES: &[&str] = &["REQUESTED", "STARTED", "TERMINATED", "COMPLE
 /// What a member must be.
 enum Is {
     Text,
+    Instant,
     OneOf(&'static [&'static str]),
     Reasons,
     Address,
@@ -118,6 +120,10 @@ fn members(value: &Value, expected: &[Member]) -> Checked {
 fn member(value: &Value, is: &Is) -> Checked {
     match is {
         Is::Text => value.as_str().map(drop).ok_or_else(|| "not a string".to_owned()),
+        Is::Instant => {
+            let instant = value.as_str().and_then(UnixMillis::parse_rfc3339);
+            instant.map(drop).ok_or_else(|| "no instant".to_owned())
+        }
         Is::OneOf(several) => match value.as_str() {
             Some(text) if several.contains(&text) => Ok(()),
             Some(_) | None => Err(format!("none of {several:?}")),
@@ -139,8 +145,9 @@ fn member(value: &Value, is: &Is) -> Checked {
         }
         Is::Agreement => {
             typed(value, "Agreement")?;
-            let parties = ["target", "assigner", "assignee", "timestamp"].map(|name| needed(name, Is::Text));
+            let parties = ["target", "assigner", "assignee"].map(|name| needed(name, Is::Text));
             members(value, &parties)?;
+            members(value, &[needed("timestamp", Is::Instant)])?;
             policy(value)
         }
         Is::Offers => some(value, |offer| {
@@ -172,6 +179,9 @@ fn service(value: &Value) -> Checked {
 fn catalog(value: &Value) -> Checked {
     if value.get("hasPolicy").is_some() {
         return Err("a catalogue has no policy".to_owned());
+    }
+    if value.get("catalog").is_some() {
+        return Err("a catalogue of ours holds no other".to_owned());
     }
     members(
         value,

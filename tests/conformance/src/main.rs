@@ -59,22 +59,27 @@ fn main() -> ExitCode {
     let mut space = Space::empty();
     let seeds = seed::sow(&mut space);
     let connector = &*space.get(CONNECTOR);
-    let printed = std::thread::scope(|scope| {
+    let (printed, refused) = std::thread::scope(|scope| {
         let (stop, stopped) = std::sync::mpsc::channel();
         let triggers = triggers::serve(connector);
         let address = triggers.address.clone();
         scope.spawn(move || triggers.answer());
         let agreements = &seeds.agreements;
-        scope.spawn(move || player::play(connector, agreements, &stopped));
+        let player = scope.spawn(move || player::play(connector, agreements, &stopped));
         // Ends the triggers also where the kit cannot be started: the scope waits for both threads.
         let _ending = triggers::Ending(address.clone());
         let file = connector.write("kit.properties", settings(&seeds, &address));
         let printed = run(&arguments, &file);
         drop(stop);
-        printed
+        (printed, player.join().expect("the player plays to the end"))
     });
     let verdict = verdict::Verdict::of(&printed);
     println!("{verdict}");
+    // A test may pass for another reason than its script.
+    if !refused.is_empty() {
+        println!("steps of the script were refused:\n{}", refused.join("\n"));
+        return ExitCode::FAILURE;
+    }
     if arguments.only.is_none() {
         verdict.write(&arguments.page, arguments.check)
     } else {

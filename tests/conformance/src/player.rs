@@ -25,18 +25,20 @@ struct Played {
     seen: Option<Instant>,
 }
 
-/// Plays until the other end of `stopped` is gone.
-pub fn play(connector: &Connector, agreements: &[Agreement], stopped: &Receiver<()>) {
+/// Plays until the other end of `stopped` is gone; gives the steps of the script that the connector refused.
+pub fn play(connector: &Connector, agreements: &[Agreement], stopped: &Receiver<()>) -> Vec<String> {
+    let mut refused = Vec::new();
     let mut played: BTreeMap<String, Played> = BTreeMap::new();
     while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         for what in ["negotiation", "transfer"] {
             for row in connector.list(what) {
                 let id = text(&row, "id");
                 let process = played.entry(id.clone()).or_insert_with(|| begin(&row, agreements));
-                process.look(connector, what, &id, &row);
+                refused.extend(process.look(connector, what, &id, &row));
             }
         }
     }
+    refused
 }
 
 fn begin(row: &Value, agreements: &[Agreement]) -> Played {
@@ -51,22 +53,23 @@ fn begin(row: &Value, agreements: &[Agreement]) -> Played {
 }
 
 impl Played {
-    fn look(&mut self, connector: &Connector, what: &str, id: &str, row: &Value) {
-        let Some((state, step)) = self.steps.get(self.taken) else { return };
+    /// Takes the step that is due; gives it back if it was refused.
+    fn look(&mut self, connector: &Connector, what: &str, id: &str, row: &Value) -> Option<String> {
+        let (state, step) = self.steps.get(self.taken)?;
         if row["state"] != *state {
             self.seen = None;
-            return;
+            return None;
         }
         if self.seen.get_or_insert_with(Instant::now).elapsed() < MOMENT {
-            return;
+            return None;
         }
         self.taken += 1;
         self.seen = None;
-        take(connector, what, id, *step, row);
+        take(connector, what, id, *step, row)
     }
 }
 
-fn take(connector: &Connector, what: &str, id: &str, step: Step, row: &Value) {
+fn take(connector: &Connector, what: &str, id: &str, step: Step, row: &Value) -> Option<String> {
     let terms;
     let (command, more): (&str, Vec<&str>) = match step {
         Step::Offer => {
@@ -80,9 +83,7 @@ fn take(connector: &Connector, what: &str, id: &str, step: Step, row: &Value) {
         Step::Complete => ("complete", Vec::new()),
     };
     let taken = connector.run(&[&[what, command, id], more.as_slice()].concat());
-    if taken.exit != exit::DONE {
-        println!("{what} {id}: {step:?} was not taken: {taken}");
-    }
+    (taken.exit != exit::DONE).then(|| format!("{what} {id}: {step:?} was not taken: {taken}"))
 }
 
 /// The terms on the table, as they are.

@@ -193,7 +193,11 @@ async fn shown(node: &Arc<Node>, process: &TransferProcess) -> Result<admin::Tra
         suspended_by,
         updated: instant(process.updated()),
         format: process.format().to_owned(),
-        endpoint: address(process.state()).map(|told| told.endpoint().to_owned()).unwrap_or_default(),
+        endpoint: match (address(process.state()), process.destination()) {
+            (Some(told), _) => told.endpoint().to_owned(),
+            (None, Some(destination)) => http::client::shown(destination.endpoint()),
+            (None, None) => String::new(),
+        },
         endpoint_properties: Default::default(),
     })
 }

@@ -22,6 +22,7 @@ use crate::http::NOT_SPOKEN;
 use crate::http::push::{self, ADDRESS_MISSING, Destination, Object};
 use crate::node::Node;
 use crate::peers;
+use crate::trust::require_good_standing;
 
 /// Attempts in a row that bring no object across: with the pauses between them some four hours, in which an operator
 /// on the other side can bring a receiver back.
@@ -176,6 +177,8 @@ async fn push_all(
     node.clock.trusted_now()?;
     let (peer, pid) = (process.counterparty(), process.pids().ours());
     node.require_not_suspended(peer)?;
+    let (trust, participant) = (node.identity.trust(), peer.clone());
+    node.store.read(move |store| require_good_standing(store, &trust, &participant)).await?;
     let config = node.config.load_full();
     let settings = config.dsp_http.as_ref().ok_or_else(|| Refusal::new(&NOT_SPOKEN, ""))?;
     let address = process.destination().ok_or_else(|| Refusal::new(&ADDRESS_MISSING, ""))?;

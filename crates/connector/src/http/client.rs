@@ -193,7 +193,7 @@ struct Target {
 /// [`ADDRESS_NOT_USABLE`].
 pub fn require_usable(settings: &DspHttp, url: &str) -> Result<(), Refusal> {
     if url.contains('?') {
-        return Err(Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: a query", printable(url))));
+        return Err(Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: a query", shown(url))));
     }
     require_target(settings, url)
 }
@@ -207,7 +207,7 @@ pub fn require_target(settings: &DspHttp, url: &str) -> Result<(), Refusal> {
 }
 
 fn target(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
-    let refuse = |why: &str| Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: {why}", printable(url)));
+    let refuse = |why: &str| Refusal::new(&ADDRESS_NOT_USABLE, format!("`{}`: {why}", shown(url)));
     let uri: Uri = url.parse().map_err(|_| refuse("no URL"))?;
     let authority = uri.authority().ok_or_else(|| refuse("not absolute"))?;
     if authority.as_str().contains('@') || url.contains('#') {
@@ -231,6 +231,12 @@ fn target(settings: &DspHttp, url: &str) -> Result<Target, Refusal> {
         authority: authority.as_str().to_owned(),
         path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
     })
+}
+
+/// An address for the log: a user or a query may be a secret.
+pub fn shown(url: &str) -> String {
+    let (bare, _) = url.split_once(['?', '#']).unwrap_or((url, ""));
+    printable(bare.rsplit_once('@').map_or(bare, |(_, rest)| rest))
 }
 
 /// Connects to what the name resolves to now, if that may be called: a name cannot be moved behind the check.

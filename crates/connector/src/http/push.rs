@@ -229,7 +229,6 @@ fn frames(egress: Egress, sent: Arc<Sent>) -> impl Stream<Item = Result<Frame<By
                 metrics::bytes_sent(chunk.data.len() as u64);
                 sent.chunks.fetch_add(1, Ordering::SeqCst);
                 sent.ended.fetch_or(chunk.last, Ordering::SeqCst);
-                store::crash_point("push-chunk-released");
                 Some((Ok(Frame::data(chunk.data)), (egress, sent)))
             }
             Err(error) => {
@@ -369,6 +368,17 @@ mod tests {
         }
         let other = DataAddress::new("AmazonS3", endpoint, []).unwrap();
         assert_eq!(Destination::read(&settings, &other).err().unwrap().code, &ADDRESS_NOT_UNDERSTOOD);
+    }
+
+    #[test]
+    fn refusals_show_no_secret() {
+        let members = members(false);
+        for endpoint in
+            ["http://in.example/x?s3cret", "https://u:s3cret@in.example/x", "https://10.0.0.1/?s3cret#s3cret"]
+        {
+            let refusal = read(&members, endpoint, &[]).err().unwrap();
+            assert!(!refusal.detail.contains("s3cret"), "{}", refusal.detail);
+        }
     }
 
     #[test]

@@ -161,13 +161,13 @@ impl DataAddress {
     }
 }
 
-/// Values of properties stay out of logs: they may be credentials.
+/// Values of properties and the query of the endpoint stay out of logs: they may be credentials.
 impl std::fmt::Debug for DataAddress {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&String> = self.properties.keys().collect();
         out.debug_struct("DataAddress")
             .field("endpoint_type", &printable(&self.endpoint_type))
-            .field("endpoint", &printable(&self.endpoint))
+            .field("endpoint", &printable(self.endpoint.split('?').next().unwrap_or_default()))
             .field("properties", &names)
             .finish()
     }
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn data_addresses_are_bounded_and_keep_secrets() {
         let property = |n: usize| (format!("p{n}"), "secret".to_owned());
-        let address = DataAddress::new(GRPC_PULL, "", [property(1)]).unwrap();
+        let address = DataAddress::new(GRPC_PULL, "https://a.example/?secret", [property(1)]).unwrap();
         assert!(!format!("{address:?}").contains("secret"));
         let many = (0..=MAX_DATA_ADDRESS_PROPERTIES).map(property);
         for bad in [
