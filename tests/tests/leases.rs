@@ -9,8 +9,9 @@
 )]
 
 use std::io::Read as _;
+use std::process::ChildStdout;
 
-use federation_tests::command::exit;
+use federation_tests::command::{Running, exit};
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, RESEARCH, bytes};
 use federation_tests::space::Space;
@@ -37,6 +38,16 @@ fn held(guangzhou: &Connector, hong_kong: &Connector, dataset: &Dataset, content
 
 fn records(connector: &Connector, kind: &str) -> Vec<Value> {
     connector.ledger().into_iter().filter(|record| record["kind"] == kind).collect()
+}
+
+/// The reader gets what was on its way, and then the reason instead of the end.
+fn stopped_early(session: Running, mut output: ChildStdout, code: &str) {
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    let outcome = session.outcome();
+    assert_ne!(outcome.exit, exit::DONE, "{outcome}");
+    assert_eq!(outcome.failure()["code"], code, "{outcome}");
+    assert!(rest.len() < SLOW - MIB, "{} bytes were let out", rest.len());
 }
 
 fn lease(guangzhou: &Connector, agreement: &str) -> String {
@@ -94,12 +105,7 @@ fn sessions_live_on_renewed_leases_and_end_with_a_refused_one() {
     let mut output = slow.output.take().unwrap();
     let mut begun = vec![0; 1000];
     output.read_exact(&mut begun).unwrap();
-    let renewed = |connector: &Connector| {
-        records(connector, "lease-granted")
-            .iter()
-            .filter(|record| record.to_string().contains("urn:uuid"))
-            .count()
-    };
+    let renewed = |connector: &Connector| records(connector, "lease-granted").len();
     let before = renewed(hong_kong);
     until("the lease was renewed four times", || (renewed(hong_kong) >= before + 4).then_some(()));
     let mut rest = Vec::new();
@@ -121,8 +127,7 @@ fn sessions_live_on_renewed_leases_and_end_with_a_refused_one() {
         || records(guangzhou, "use-closed").into_iter().find(|r| r.to_string().contains("use/lease-refused"));
     until("the session has stopped", stopped);
     assert_eq!(guangzhou.show("agreement", &agreement)["status"], "active", "nothing else told the consumer");
-    drop(output);
-    assert_ne!(slow.outcome().exit, exit::DONE);
+    stopped_early(slow, output, "use/lease-refused");
     assert_eq!(lease(guangzhou, &agreement), "needed");
     guangzhou.read(&agreement, RESEARCH).refused(exit::REFUSED_BY_POLICY, "use/lease-refused");
 }
@@ -148,15 +153,13 @@ fn without_an_answer_a_session_ends_with_its_lease_and_with_the_push_at_once() {
     let (pushed, output) = begin(guangzhou, &long);
     hong_kong.run(&["agreement", "revoke", &long, "--reason", "withdrawn"]).done();
     closed_with(guangzhou, "transfer/agreement-revoked");
-    drop(output);
-    assert_ne!(pushed.outcome().exit, exit::DONE);
+    stopped_early(pushed, output, "transfer/agreement-revoked");
     assert_eq!(lease(guangzhou, &long), "needed", "the shares went with the agreement");
 
     let (silent, output) = begin(guangzhou, &short);
     hong_kong.kill();
     closed_with(guangzhou, "use/decision-expired");
-    drop(output);
-    assert_ne!(silent.outcome().exit, exit::DONE);
+    stopped_early(silent, output, "use/decision-expired");
     guangzhou.read(&short, RESEARCH).refused(exit::UNAVAILABLE, "use/lease-needed");
 }
 
