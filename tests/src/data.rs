@@ -61,6 +61,11 @@ impl Dataset {
         self.with("odrl:count", "odrl:lteq", format!("\"{uses}\"^^xsd:integer"))
     }
 
+    /// Only within this time since the last key lease (an xsd:duration).
+    pub fn leased(self, longest: &str) -> Self {
+        self.with("fl:keyLease", "odrl:lteq", format!("\"{longest}\"^^xsd:duration"))
+    }
+
     /// Only until this instant (RFC 3339).
     pub fn until(self, instant: &str) -> Self {
         self.with("odrl:dateTime", "odrl:lt", format!("\"{instant}\"^^xsd:dateTime"))

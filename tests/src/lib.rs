@@ -12,6 +12,7 @@
 )]
 
 pub mod chance;
+pub mod cheat;
 pub mod command;
 pub mod connector;
 pub mod data;

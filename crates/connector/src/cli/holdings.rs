@@ -156,6 +156,14 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("first use", holding.first_use.clone()),
         ("changes at", holding.changes_at.clone()),
     ]);
+    if !holding.lease.is_empty() {
+        let lease = facts(&[
+            ("lease", holding.lease.clone()),
+            ("leased at", holding.leased_at.clone()),
+            ("leased until", holding.lease_until.clone()),
+        ]);
+        text.push_str(&format!("\n{lease}"));
+    }
     for object in &holding.objects {
         text.push_str(&format!(
             "\nobject  {} ({} bytes, {}) {}",

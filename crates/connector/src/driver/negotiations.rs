@@ -500,7 +500,7 @@ impl Driver {
     /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
     fn agree(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
-        enforceable::require_between(&policy, negotiation.address().is_some())?;
+        enforceable::require_between(&policy, negotiation.address().is_some_and(http::is_http))?;
         self.require_transforms(&policy, table.offer.target())?;
         self.require_there(&table.offer)?;
         let facts = facts_about(self.statement.as_ref(), self.now);
@@ -523,7 +523,7 @@ impl Driver {
     /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.
     fn verify(&self, negotiation: &Negotiation, part: &SignedPart) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(part.agreement().text())?;
-        enforceable::require_between(&policy, negotiation.address().is_some())?;
+        enforceable::require_between(&policy, negotiation.address().is_some_and(http::is_http))?;
         Ok(Command::Verify(self.sign(negotiation, part.agreement())?))
     }
 
