@@ -1,11 +1,11 @@
 //! Duties: what must be done, in which phase, and by when.
 
-use crate::model::{Atom, Constraint, Rule};
+use crate::model::{Atom, Constraint, Rule, RuleKind};
 use crate::profile::{Enforcement, OperandType, Operator, Phase};
 use crate::tables::Tables;
 use crate::time::UnixMillis;
 use crate::value::Right;
-use crate::vocab::{ODRL, operand};
+use crate::vocab::{ODRL, action, operand};
 
 /// What a relative deadline counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,13 +228,24 @@ pub(crate) fn phase(rule: &Rule, tables: &Tables) -> Phase {
     })
 }
 
+/// Actions that a transform at the provider's egress performs, if they come before use.
+const AT_EGRESS: &[&str] = &[action::ANONYMIZE, action::AGGREGATE, action::REDACT, action::IDS_REPLACE];
+
+/// How far the connector itself sees to the action of a rule: as the profile says, but for duties that are done to the data
+/// before it leaves. The same action afterwards, on a copy, is nobody's but the assignee's.
+pub(crate) fn action_enforcement(rule: &Rule, tables: &Tables) -> Enforcement {
+    let before =
+        rule.kind == RuleKind::Duty && phase(rule, tables) == Phase::Before && deadline(rule).is_none();
+    if before && AT_EGRESS.contains(&rule.action.as_str()) {
+        return Enforcement::Technical;
+    }
+    let action = tables.action(&rule.action).and_then(|index| tables.actions.get(index));
+    action.map_or(Enforcement::Legal, |action| action.enforcement)
+}
+
 /// How far the connector itself sees to a duty.
 pub(crate) fn enforcement(rule: &Rule, tables: &Tables) -> Enforcement {
-    let of_action = tables
-        .action(&rule.action)
-        .and_then(|index| tables.actions.get(index))
-        .map_or(Enforcement::Legal, |action| action.enforcement);
-    let mut weakest = of_action;
+    let mut weakest = action_enforcement(rule, tables);
     for constraint in rule.constraints.iter().chain(&rule.refinements) {
         weakest = weakest.min(constraint_enforcement(constraint));
     }

@@ -97,12 +97,7 @@ impl Linter<'_> {
     }
 
     fn rule(&mut self, rule: &Rule, below: bool) {
-        let enforced_action = self
-            .policy
-            .tables()
-            .action(&rule.action)
-            .and_then(|index| self.policy.tables().actions.get(index))
-            .map_or(Enforcement::Legal, |action| action.enforcement);
+        let enforced_action = crate::duty::action_enforcement(rule, self.policy.tables());
         if rule.kind != RuleKind::Permission && enforced_action == Enforcement::Legal {
             self.warn(&NOT_ENFORCEABLE, &rule.at, short(&rule.action), None);
         }

@@ -313,9 +313,7 @@ fn unenforceable(model: &Model, tables: &Tables) -> Vec<Unenforceable> {
                 walk(&mut found, number, &thing.refinements);
             }
             if one.kind != RuleKind::Permission {
-                let of_action = tables.action(&one.action).and_then(|action| tables.actions.get(action));
-                let enforcement = of_action.map_or(Enforcement::Legal, |action| action.enforcement);
-                add(&mut found, number, &one.action, enforcement);
+                add(&mut found, number, &one.action, crate::duty::action_enforcement(one, tables));
             }
         }
     }

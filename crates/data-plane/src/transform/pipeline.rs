@@ -34,7 +34,7 @@ enum Stage {
     Select(Vec<usize>),
     Hash {
         columns: Vec<(usize, String)>,
-        key: hmac::Key,
+        key: Box<hmac::Key>,
         text: String,
     },
     Replace {
@@ -186,7 +186,7 @@ impl Planner<'_> {
                 for (index, _) in &found {
                     self.becomes(*index, DataType::Utf8);
                 }
-                Stage::Hash { columns: found, key: self.salt.key(), text: String::new() }
+                Stage::Hash { columns: found, key: Box::new(self.salt.key()), text: String::new() }
             }
             Step::Replace { path, with } => {
                 let Path { column, within } = Path::parse(path)?;
