@@ -159,9 +159,15 @@ const ROWS: &[Row] = &[
         class: 9,
         enforced: "technically",
         set: &[("from", "2020-01-01T00:00:00Z"), ("until", "2099-12-31T00:00:00Z")],
-        story: Story::Parties(
-            &[("from", "2098-01-01T00:00:00Z"), ("until", "2099-12-31T00:00:00Z")],
-            "policy/outside-time",
+        story: Story::Uses(
+            &[
+                Reads,
+                Elsewhere(
+                    &[("from", "2098-01-01T00:00:00Z"), ("until", "2099-12-31T00:00:00Z")],
+                    "policy/outside-time",
+                ),
+            ],
+            &[OPENED],
         ),
     },
     Row {
@@ -190,7 +196,7 @@ const ROWS: &[Row] = &[
         enforced: "technically",
         set: &[("within", "PT1S")],
         story: Story::Uses(
-            &[Reads, DeletesAfterRevocation, Refuses(READ, "transfer/agreement-revoked")],
+            &[Reads, DeletesAfterRevocation, Refuses(READ, "use/destroyed")],
             &[
                 OPENED,
                 (Consumer, "duty-planned", &[("duty", "*"), ("deadline", "*")]),
@@ -438,8 +444,13 @@ impl Case<'_> {
                 let dataset = self.publish("b", set).0.object()["dataset"].as_str().unwrap().to_owned();
                 self.consumer.finds(&dataset);
                 let other = self.consumer.negotiate(&dataset);
-                self.consumer.pull(&other);
-                self.use_it(&other, READ).refused(exit::REFUSED_BY_POLICY, code);
+                // A date decides when bytes are to move, a role only when they are used.
+                let pulled = self.consumer.run(&["transfer", "start", &other]);
+                if pulled.exit == 0 {
+                    self.use_it(&other, READ).refused(exit::REFUSED_BY_POLICY, code);
+                } else {
+                    pulled.refused(exit::REFUSED_BY_PEER, code);
+                }
             }
             Begins(event) => {
                 self.consumer.run(&["event", "begin", event]).done();

@@ -1,5 +1,10 @@
 //! Faults found by reading and probing other engines: each is a named case that this engine must not share.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use policy::time::UnixMillis;
 use policy::vocab::{action, operand};
@@ -175,4 +180,61 @@ fn a_hidden_second_purpose_does_not_slip_through() {
     let both = Value::symbols(["dpv:AcademicResearch", "dpv:Marketing"]);
     let facts = Facts::at(NOW).with(operand::PURPOSE, both, Source::Asserted, NOW);
     assert_eq!(ask(&policy, action::READ, &facts), Outcome::Unknown);
+}
+
+#[test]
+fn a_policy_of_duties_alone_permits_nothing() {
+    let duties = r#""obligation":[{"action":"inform"},{"action":"delete"}]"#;
+    assert_eq!(ask(&read(duties), action::READ, &Facts::at(NOW)), Outcome::Deny);
+}
+
+/// 2026-11-25T00:00:00Z is NOW; an offset moves the instant, it is not dropped.
+#[test]
+fn a_bound_is_an_instant_whatever_its_offset() {
+    let at = |right: &str, operator: &str| {
+        let bound = format!(r#"{{"@value":"{right}","@type":"xsd:dateTime"}}"#);
+        let policy = read(&permit(&format!(
+            r#"{{"leftOperand":"dateTime","operator":"{operator}","rightOperand":{bound}}}"#
+        )));
+        ask(&policy, action::READ, &Facts::at(NOW))
+    };
+    for (bound, before) in [
+        ("2026-11-25T00:00:01Z", Outcome::Permit),
+        ("2026-11-25T08:00:01+08:00", Outcome::Permit),
+        ("2026-11-25T07:59:59+08:00", Outcome::Deny),
+        ("2026-11-24T19:00:01-05:00", Outcome::Permit),
+        ("2026-11-24T23:59:59Z", Outcome::Deny),
+    ] {
+        assert_eq!(at(bound, "lt"), before, "{bound}");
+        let after = if before == Outcome::Permit { Outcome::Deny } else { Outcome::Permit };
+        assert_eq!(at(bound, "gteq"), after, "{bound}");
+    }
+}
+
+/// A consequence is a duty of its own, with its place in the policy; none is read and then forgotten.
+#[test]
+fn consequences_are_listed_with_their_duty() {
+    let policy = read(
+        r#""permission":[{"action":"use","duty":[{"action":"compensate","consequence":[{"action":"delete"}]}]}]"#,
+    );
+    let [duty] = policy.duties() else { panic!("{:?}", policy.duties()) };
+    let [consequence] = duty.consequences.as_slice() else { panic!("{duty:?}") };
+    assert!(consequence.is_delete() && !duty.is_delete());
+    assert_eq!(consequence.key, format!("{}/consequence/1", duty.key));
+}
+
+#[test]
+fn how_often_a_duty_recurs_and_what_refines_it_is_told() {
+    let refined = |refinements: &str| {
+        let action =
+            format!(r#"{{"rdf:value":{{"@id":"odrl:compensate"}},"odrl:refinement":[{refinements}]}}"#);
+        let policy = read(&format!(r#""permission":[{{"action":"use","duty":[{{"action":{action}}}]}}]"#));
+        (policy.duties()[0].period_millis, policy.duties()[0].refinements.clone())
+    };
+    let amount =
+        r#"{"leftOperand":"payAmount","operator":"eq","rightOperand":{"@value":"5","@type":"xsd:decimal"}}"#;
+    let daily = r#"{"leftOperand":"timeInterval","operator":"eq","rightOperand":{"@value":"P1D","@type":"xsd:duration"}}"#;
+    let amounts = vec!["http://www.w3.org/ns/odrl/2/payAmount".to_owned()];
+    assert_eq!(refined(amount), (None, amounts.clone()));
+    assert_eq!(refined(&format!("{amount},{daily}")), (Some(86_400_000), amounts));
 }
