@@ -261,7 +261,7 @@ mod tests {
         let mut classes: Vec<u8> = all().iter().filter_map(|template| template.class).collect();
         classes.dedup();
         assert_eq!(classes, (0..=25).collect::<Vec<_>>());
-        assert_eq!(all().iter().filter(|template| template.class.is_none()).count(), 7);
+        assert_eq!(all().iter().filter(|template| template.class.is_none()).count(), 8);
         let mut page = String::new();
         for template in all() {
             let policy = make(&[(&template.name, template.examples())])
