@@ -344,8 +344,8 @@ pub struct EnrolArgs {
 pub enum DatasetCommand {
     /// Check, sign and publish a self-description
     #[command(
-        after_help = "Examples:\n  fairlead dataset publish weather.ttl --source file:observations/weather.csv\n  \
-                      fairlead dataset publish wards.ttl --source file:clinic/visits.csv --transform wards.json"
+        after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv\n\
+                      Example: fairlead dataset publish wards.ttl --source file:clinic/visits.csv --transform wards.json"
     )]
     Publish {
         /// The self-description (Turtle, DCAT 3 with an ODRL offer)
