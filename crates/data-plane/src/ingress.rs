@@ -20,7 +20,7 @@ use crate::ids::ObjectId;
 use crate::keys::{AgreementKey, DataKey};
 use crate::manifest::{CHUNK_BYTES, Manifest, ManifestObject};
 use crate::ports::ProgressPort;
-use crate::sealed::{DESTROYED, Header, ObjectRecord, ObjectState, SealedStore, SealedWriter};
+use crate::sealed::{DESTROYED, Header, LockedFile, ObjectRecord, ObjectState, SealedStore, SealedWriter};
 
 policy::refusal_codes! {
     OUT_OF_ORDER = "transfer/chunk-out-of-order", Input,
@@ -313,7 +313,7 @@ impl Pipeline {
         let (feed, unchecked) = mpsc::channel(STAGE_CHUNKS);
         let (checked_in, checked) = mpsc::channel(STAGE_CHUNKS);
         let (written_in, written) = watch::channel(record.durable);
-        let handle = Arc::new(writer.sync_handle()?);
+        let handle = writer.sync_handle();
         let path = writer.path().to_owned();
         let hasher = spawn_blocking(move || check_chunks(unchecked, &checked_in));
         let sealer = spawn_blocking(move || seal_chunks(writer, checked, &written_in));
@@ -372,7 +372,7 @@ fn seal_chunks(
 
 async fn sync_checkpoints(
     port: Arc<dyn ProgressPort>,
-    file: Arc<std::fs::File>,
+    file: Arc<LockedFile>,
     path: std::path::PathBuf,
     mut written: watch::Receiver<u64>,
     mut record: ObjectRecord,

@@ -24,7 +24,7 @@ pub(crate) use header::Header;
 pub(crate) use reader::SealedReader;
 pub(crate) use record::Run;
 pub use record::{ObjectRecord, ObjectState};
-pub(crate) use writer::SealedWriter;
+pub(crate) use writer::{LockedFile, SealedWriter};
 
 policy::refusal_codes! {
     ALTERED = "use/copy-altered", Ours,

@@ -229,7 +229,9 @@ fn how_often_a_duty_recurs_and_what_refines_it_is_told() {
         let action =
             format!(r#"{{"rdf:value":{{"@id":"odrl:compensate"}},"odrl:refinement":[{refinements}]}}"#);
         let policy = read(&format!(r#""permission":[{{"action":"use","duty":[{{"action":{action}}}]}}]"#));
-        (policy.duties()[0].period_millis, policy.duties()[0].refinements.clone())
+        let duty = &policy.duties()[0];
+        let operands: Vec<String> = duty.refinements.iter().map(|one| one.operand.clone()).collect();
+        (duty.period_millis, operands)
     };
     let amount =
         r#"{"leftOperand":"payAmount","operator":"eq","rightOperand":{"@value":"5","@type":"xsd:decimal"}}"#;

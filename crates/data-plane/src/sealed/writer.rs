@@ -1,8 +1,10 @@
 //! Writes a sealed file forward, one segment under one nonce once.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::aead::LessSafeKey;
 use policy::refusal::Refusal;
@@ -19,8 +21,28 @@ use crate::keys::{DataKey, sync_directory};
 /// Segments sealed before one write call: the file system sees about one chunk at a time.
 const BATCH: usize = 4;
 
+/// A file under an exclusive lock; free for another writer once the last handle to this is dropped.
+pub(crate) struct LockedFile(File);
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing alone does not free it while a child that was just forked has not yet closed its copy of the handle.
+        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(%error, "a sealed file stays locked until the process ends");
+        }
+    }
+}
+
 pub(crate) struct SealedWriter {
-    file: File,
+    file: Arc<LockedFile>,
     path: PathBuf,
     key: LessSafeKey,
     header_digest: Digest,
@@ -43,7 +65,7 @@ impl SealedWriter {
             .mode(0o600)
             .open(path)
             .map_err(|error| DataError::io("create", path, error))?;
-        lock(&file, path)?;
+        let file = lock(file, path)?;
         file.write_all_at(&start, 0).map_err(|error| DataError::io("write", path, error))?;
         let run = Run { generation: 1, first: 0 };
         Self::new(file, path, key, header_digest, start.len() as u64, header.size, run)
@@ -57,7 +79,7 @@ impl SealedWriter {
             .write(true)
             .open(path)
             .map_err(|error| DataError::io("open", path, error))?;
-        lock(&file, path)?;
+        let file = lock(file, path)?;
         let run = *record.runs.last().ok_or_else(|| altered("no writer in the row".to_owned()))?;
         let check = file.try_clone().map_err(|error| DataError::io("open", path, error))?;
         let reader = SealedReader::partial(check, path, record, key)?;
@@ -81,7 +103,7 @@ impl SealedWriter {
     }
 
     fn new(
-        file: File,
+        file: LockedFile,
         path: &Path,
         key: &DataKey,
         header_digest: Digest,
@@ -90,7 +112,7 @@ impl SealedWriter {
         run: Run,
     ) -> Result<Self, DataError> {
         Ok(Self {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             key: key.aead()?,
             header_digest,
@@ -117,8 +139,8 @@ impl SealedWriter {
     }
 
     /// A second handle for syncing while this one writes.
-    pub(crate) fn sync_handle(&self) -> Result<File, DataError> {
-        self.file.try_clone().map_err(|error| DataError::io("open", &self.path, error))
+    pub(crate) fn sync_handle(&self) -> Arc<LockedFile> {
+        self.file.clone()
     }
 
     /// Seals and writes `plain`: whole segments, or the rest of the object.
@@ -195,12 +217,12 @@ impl SealedWriter {
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), DataError> {
-    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-        if error == rustix::io::Errno::WOULDBLOCK {
-            Refusal::new(&BUSY, format!("`{}`", path.display())).into()
-        } else {
-            DataError::io("lock", path, error)
+fn lock(file: File, path: &Path) -> Result<LockedFile, DataError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(LockedFile(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Refusal::new(&BUSY, format!("`{}`", path.display())).into())
         }
-    })
+        Err(error) => Err(DataError::io("lock", path, error)),
+    }
 }
