@@ -153,9 +153,18 @@ impl Caller {
         A::decode(first.as_ref()).map_err(|error| Status::internal(error.to_string()))
     }
 
-    /// The exchange of identities, with any statement.
+    /// The exchange of identities, with any statement, as a connector that enforces what ours does.
     pub async fn exchange(&mut self, statement: &str) -> Result<ExchangeResponse, Status> {
-        let request = ExchangeRequest { statement: statement.to_owned(), ..Default::default() };
+        self.exchange_telling(statement, connector::enforceable::told()).await
+    }
+
+    /// The exchange of identities, with any statement and any word about what is enforced.
+    pub async fn exchange_telling(
+        &mut self,
+        statement: &str,
+        enforces: Vec<String>,
+    ) -> Result<ExchangeResponse, Status> {
+        let request = ExchangeRequest { statement: statement.to_owned(), enforces, ..Default::default() };
         self.call("/fairlead.identity.v1.IdentityService/Exchange", &request).await
     }
 }

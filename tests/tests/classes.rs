@@ -437,7 +437,10 @@ impl Case<'_> {
             }
             Ends(code) => {
                 let what = format!("class {} ends with {code}", self.row.class);
-                let ended = until(&what, || Some(self.use_it(agreement, READ)).filter(|read| read.exit != 0));
+                // A session that is open at that moment is stopped by its own code.
+                let over =
+                    |read: &Outcome| read.exit != 0 && read.failure()["code"] != "use/decision-expired";
+                let ended = until(&what, || Some(self.use_it(agreement, READ)).filter(&over));
                 ended.refused(exit::REFUSED_BY_POLICY, code);
             }
             Elsewhere(set, code) => {

@@ -99,6 +99,11 @@ fn policies_that_cannot_be_held_are_not_published() {
         text.refused(exit::REFUSED_BY_POLICY, code);
     }
     assert_eq!(provider.list("dataset").len(), before);
+    for event in ["trial", "urn:event:\u{202e}1", "urn:event:1 2"] {
+        provider.run(&["event", "begin", event]).refused(exit::USAGE, "event/name");
+    }
+    provider.run(&["event", "end", "urn:event:1"]).refused(exit::NOT_FOUND, "event/not-running");
+    assert!(provider.run(&["event", "list"]).done().lines().is_empty());
 }
 
 #[test]
@@ -230,7 +235,10 @@ async fn who_did_not_say_that_it_enforces_gets_no_agreement() {
     let offer = provider.run(&["catalogue", "show", &dataset]).object()["offers"][0].clone();
     let member = |name: &str| offer[name].as_str().unwrap().to_owned();
     let mut caller = Caller::connect(provider.address(), Some(&macao.into())).await.unwrap();
-    caller.exchange(&statement).await.unwrap();
+    let told = connector::enforceable::told();
+    let purpose = "http://www.w3.org/ns/odrl/2/purpose";
+    let all_but_purpose = told.into_iter().filter(|iri| iri != purpose).collect();
+    caller.exchange_telling(&statement, all_but_purpose).await.unwrap();
     let request = dsp::ContractRequestMessage {
         message_id: "urn:uuid:01a221f7-0000-7000-8000-000000000001".to_owned(),
         consumer_pid: "urn:uuid:01a221f7-0000-7000-8000-000000000002".to_owned(),

@@ -112,6 +112,10 @@ async fn bad_messages_to_administration_and_authority_change_nothing() {
     for method in contract.of("fairlead.admin.v1") {
         let mut caller = Caller::local(&socket).await.unwrap();
         for bad in bad_bodies(&contract, method, ADMIN_LIMIT, &mut chance) {
+            // An operator may name an event as it likes: what is well-formed begins one.
+            if method.name == "BeginEvent" && !bad.malformed {
+                continue;
+            }
             match caller.send(&method.path(), body(&bad)).await {
                 Ok(answer) => refused(method, &bad, &answer),
                 Err(_) => caller = Caller::local(&socket).await.unwrap(),

@@ -48,7 +48,8 @@ impl Receiver {
         let tls = dialer::handshake(socket, identity.client_config(&provider)?).await?;
         let stream = PeerStream::new(tls, Connection::new(remote, Vec::new()));
         let channel = dialer::channel(stream, Purpose::Data).await?;
-        let request = ExchangeRequest { statement, ..Default::default() };
+        let enforces = connector::enforceable::told();
+        let request = ExchangeRequest { statement, enforces, ..Default::default() };
         IdentityServiceClient::new(channel.clone()).exchange(request).await?;
 
         let request = TransferRequestMessage {

@@ -189,10 +189,11 @@ pub fn all_of(store: &Snapshot<'_>, agreement: &AgreementId) -> Result<Vec<Duty>
     loop {
         let after = found.last().map(|duty| duty.id.clone());
         let page = store.duties_of(agreement.as_str(), after.as_deref(), store::MAX_PAGE)?;
-        if page.is_empty() {
+        let last = page.len() < store::MAX_PAGE;
+        found.extend(page);
+        if last {
             return Ok(found);
         }
-        found.extend(page);
     }
 }
 

@@ -119,6 +119,8 @@ fn name(text: &str) -> Result<String, Refusal> {
     let event = crate::admin::holdings::expand(text);
     let well_formed = event.len() <= MAX_NAME_BYTES
         && event.contains(':')
-        && !event.chars().any(|letter| letter.is_whitespace() || letter.is_control());
+        // What would not be shown as it stands names nothing.
+        && control_plane::ids::printable(&event) == event
+        && !event.contains(char::is_whitespace);
     if well_formed { Ok(event) } else { Err(Refusal::new(&BAD_EVENT, control_plane::ids::printable(text))) }
 }
