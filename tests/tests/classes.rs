@@ -37,7 +37,13 @@ enum Story {
     Parties(Set, &'static str),
     /// Decided at use: the steps in their order, then what the ledgers hold of this agreement.
     Uses(&'static [Step], &'static [Held]),
+    /// The bytes change on their way out; what the transform cannot be applied to is not published.
+    Transformed,
 }
+
+/// What the class whose data is changed publishes, and what arrives of it.
+const PEOPLE: &str = r#"[{"name":"Chan"},{"name":"Lee"}]"#;
+const CHANGED: &str = r#"[{"name":"XXX"},{"name":"XXX"}]"#;
 
 enum Step {
     /// A use that is permitted.
@@ -210,7 +216,7 @@ const ROWS: &[Row] = &[
             ],
         ),
     },
-    Row { class: 13, enforced: "only legally", set: &[], story: Story::Refused(NO_EXECUTOR) },
+    Row { class: 13, enforced: "technically", set: &[("field", "$[*].name")], story: Story::Transformed },
     Row { class: 14, enforced: "only legally", set: &[], story: Story::Refused(NO_EXECUTOR) },
     Row {
         class: 15,
@@ -376,6 +382,16 @@ impl Case<'_> {
                 self.holds(&agreement, &OPENED);
                 self.not_agreed(other, code);
             }
+            Story::Transformed => {
+                published.refused(exit::USAGE, "transform/malformed-data");
+                std::fs::write(self.provider.sources().join("people.json"), PEOPLE).unwrap();
+                let (published, _) = self.publish_from("b", set, "people.json");
+                let agreement = self.agreed(&published);
+                let read: Value =
+                    serde_json::from_slice(&self.use_it(&agreement, READ).done().output).unwrap();
+                assert_eq!(read, serde_json::from_str::<Value>(CHANGED).unwrap());
+                self.holds(&agreement, &OPENED);
+            }
             Story::Uses(steps, records) => {
                 assert_eq!(said, *enforced, "class {class}");
                 let agreement = self.agreed(&published);
@@ -391,6 +407,11 @@ impl Case<'_> {
 
     /// Publishes the class's template with these values; tells also the weakest word that `policy render` has for it.
     fn publish(&self, variant: &str, set: Set) -> (Outcome, Enforcement) {
+        self.publish_from(variant, set, "x.csv")
+    }
+
+    fn publish_from(&self, variant: &str, set: Set, file: &str) -> (Outcome, Enforcement) {
+        let source = shared_file(file);
         let class = self.row.class;
         let template = template::all().iter().find(|template| template.class == Some(class)).unwrap();
         let mut values: BTreeMap<String, String> = template.examples();
@@ -401,8 +422,13 @@ impl Case<'_> {
             template::offer(&uid, PROVIDER, &target, &[(template, values)], &Profiles::shipped()).unwrap();
         let weakest = offer.render(Lang::En).iter().map(|clause| clause.enforcement).min().unwrap();
         let turtle = described(&name, PROVIDER, &offer.to_turtle().unwrap());
+        // The one class whose data is changed needs to know its form; for the others it does not matter.
+        let turtle = if source.ends_with(".json") {
+            turtle.replace("text\\/csv", "application\\/json")
+        } else {
+            turtle
+        };
         let file = self.provider.write(&format!("{name}.ttl"), turtle);
-        let source = shared_file("x.csv");
         (self.provider.run(&["dataset", "publish", file.to_str().unwrap(), "--source", &source]), weakest)
     }
 

@@ -151,7 +151,7 @@ fn a_directory_arrives_as_its_files() {
         let read = guangzhou.run(&["use", &agreement, "--purpose", RESEARCH, "--object", name]);
         assert!(read.done().output == *content, "{name}");
     }
-    guangzhou.read(&agreement, RESEARCH).refused(exit::USAGE, "admin/bad-argument");
+    guangzhou.read(&agreement, RESEARCH).refused(exit::USAGE, "use/several-objects");
     let none = guangzhou.run(&["use", &agreement, "--purpose", RESEARCH, "--object", "b.csv"]);
     none.refused(exit::NOT_FOUND, "use/no-such-object");
 }

@@ -202,7 +202,10 @@ fn require_informed(policy: &Policy, duty: &Duty) -> Result<(), Refusal> {
 
 /// What is told to peers: every operand and duty of the tables, as IRIs.
 pub fn told() -> Vec<String> {
-    SUPPORTED.iter().chain(DUTIES.iter().map(|(duty, _)| duty)).map(|iri| (*iri).to_owned()).collect()
+    // As a consumer we take nothing that such a duty concerns unless its manifest says that a transform performed it.
+    let transformed = data_plane::PERFORMABLE.iter();
+    let performed = DUTIES.iter().map(|(duty, _)| duty).chain(transformed);
+    SUPPORTED.iter().chain(performed).map(|iri| (*iri).to_owned()).collect()
 }
 
 /// Refuses a policy of which the consumer's connector did not tell that it enforces all.

@@ -26,7 +26,7 @@ pub async fn export(
     request: admin::ExportAuditRequest,
 ) -> Result<Answers<admin::ExportAuditResponse>, Error> {
     let format = match request.format.as_str() {
-        "" | "json" => Format::Json,
+        "json" => Format::Json,
         "csv" => Format::Csv,
         other => return Err(bad_argument(format!("`{other}` is neither json nor csv"))),
     };

@@ -255,7 +255,9 @@ impl<'a> Campus<'a> {
         let data = program.folder().join(place.name);
         until(&format!("`{}` gets ready", place.name), async || {
             server.require_running()?;
-            let Ok(mut admin) = client::connect(&data).await else { return Ok(None) };
+            let Ok(mut admin) = client::connect(&data.join(crate::ADMIN_SOCKET)).await else {
+                return Ok(None);
+            };
             let status = admin.get_status(GetStatusRequest {}).await;
             Ok(status.ok().filter(|status| status.get_ref().ready).map(drop))
         })
