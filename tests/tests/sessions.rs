@@ -245,3 +245,12 @@ fn no_session_outlives_its_connector() {
         "a crash wastes a use and gains none"
     );
 }
+
+#[test]
+fn a_connector_leaves_no_core_dump() {
+    let mut space = Space::of(&[CONSUMER]);
+    let [consumer] = space.all([CONSUMER]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", consumer.process().id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}

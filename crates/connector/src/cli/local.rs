@@ -12,11 +12,21 @@ use crate::{authority, run as running, telemetry};
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|problems| config_failure(&problems))?;
     let logs = telemetry::init_logs(&config.logging).map_err(Failure::ours)?;
+    keep_memory_private().map_err(Failure::ours)?;
     super::server_runtime()?.block_on(async {
         let started = running::start(config, Some(file.to_owned()), Some(logs)).await;
         let running = started.map_err(|error| Failure::from(error.into_refusal()))?;
         running.until_stopped().await.map_err(|error| Failure::from(error.into_refusal()))
     })
+}
+
+/// No core dump of this process, and no other process of the same user reads its memory: keys and plaintext are in it.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// Reports every mistake of a settings file.
