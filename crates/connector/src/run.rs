@@ -149,7 +149,10 @@ impl Running {
         let allowed = self.node.config.load().limits.drain;
         tracing::info!(?allowed, "draining");
         self.node.stop.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.node.data.sessions_ended().await;
+        };
         if tokio::time::timeout(allowed, ended).await.is_err() {
             tracing::warn!("some calls did not end in time; their processes go on at the next start");
             self.tasks.abort_all();

@@ -61,6 +61,8 @@ pub struct Data {
     pub streams: Arc<Semaphore>,
     /// Places for use sessions.
     pub session_places: Arc<Semaphore>,
+    /// How many there are.
+    session_limit: u32,
     /// Use sessions that stay open.
     pub sessions: sessions::Sessions,
     running: Mutex<Running>,
@@ -130,6 +132,7 @@ impl Data {
             pulls: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             streams: Arc::new(Semaphore::new(config.limits.transfers_at_once as usize)),
             session_places: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
+            session_limit: config.limits.use_sessions,
             sessions: sessions::Sessions::default(),
             running: Mutex::default(),
             workers: Mutex::default(),
@@ -173,6 +176,12 @@ impl Data {
         for flow in self.running().flows.values().filter(|flow| which(&flow.of)) {
             flow.handle.stop(reason.clone());
         }
+    }
+
+    /// Resolves when no use session is open any more, and each has left its receipt.
+    pub async fn sessions_ended(&self) {
+        // The last thing that a session gives back is its place; the semaphore is never closed.
+        drop(self.session_places.acquire_many(self.session_limit).await);
     }
 
     /// Marks a transfer as worked on; `false` if somebody already does.
