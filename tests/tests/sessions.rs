@@ -193,7 +193,7 @@ fn what_changes_ends_sessions_and_running_downloads() {
 fn a_date_that_passes_ends_an_idle_session() {
     let mut space = Space::of(&[PROVIDER, CONSUMER]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let end = UnixMillis(i64::try_from(now).unwrap() + 8_000).to_string();
+    let end = UnixMillis(i64::try_from(now).unwrap() + 15_000).to_string();
     let agreement = held(&mut space, &Dataset::research("weather").until(&end), b"soon gone");
     let [consumer] = space.all([CONSUMER]);
     let session = open(consumer, &agreement);
