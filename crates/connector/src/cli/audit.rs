@@ -111,6 +111,11 @@ pub(super) fn verify(output: Output, data: &Path, args: &VerifyArgs) -> Result<(
     let statement = read_text(&beside, MAX_STATEMENT_BYTES)?;
     let roots = roots(data, args.roots.as_deref())?;
     let head = args.head.as_deref().map(head).transpose()?;
+    let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    if size > MAX_EXPORT_BYTES {
+        let what = format!("`{}` has {size} bytes, at most {MAX_EXPORT_BYTES} are read", args.file.display());
+        return Err(Failure::usage(what, "export a shorter period, or one peer at a time"));
+    }
     let mut bytes = Vec::new();
     let opened = File::open(&args.file).and_then(|file| file.take(MAX_EXPORT_BYTES).read_to_end(&mut bytes));
     opened.map_err(|error| {

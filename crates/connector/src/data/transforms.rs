@@ -161,7 +161,7 @@ mod tests {
         check(r#"{"action":"https://w3id.org/idsa/code/ANONYMIZE"}"#, true, true);
         check(r#"{"action":"https://w3id.org/idsa/code/REPLACE"}"#, true, false);
         // What the duty itself defines is performed without a declaration.
-        check(&replace("$.name", "XXX"), true, true);
+        check(&replace("$.name", "hidden"), true, true);
         // A demand that no transform can be held against is a duty of another kind, and refused as such.
         let k = r#"{"action":{"rdf:value":{"@id":"odrl:anonymize"},"odrl:refinement":[{"leftOperand":"count","operator":"gteq","rightOperand":{"@value":"5","@type":"xsd:integer"}}]}}"#;
         check(k, false, true);
@@ -176,10 +176,10 @@ mod tests {
 
     #[test]
     fn a_counter_offer_cannot_add_what_was_not_bound() {
-        let published = [policy(&replace("$.name", "XXX"), "")];
+        let published = [policy(&replace("$.name", "hidden"), "")];
         assert!(require_published(&published[0], &published).is_ok());
         for duty in
-            [replace("$.name", "YYY"), replace("$.age", "XXX"), r#"{"action":"anonymize"}"#.to_owned()]
+            [replace("$.name", "YYY"), replace("$.age", "hidden"), r#"{"action":"anonymize"}"#.to_owned()]
         {
             let refused = require_published(&policy(&duty, ""), &published).unwrap_err();
             assert_eq!(refused.code, &NO_TRANSFORM_BOUND, "{duty}");
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_held_decides_whether_the_duty_is_done() {
         let now = control_plane::UnixMillis(1_795_564_800_000);
-        let asked = policy(&replace("$.name", "XXX"), "");
+        let asked = policy(&replace("$.name", "hidden"), "");
         let agreed = asked.as_if_agreed();
         let permitted = |transform: Option<&TransformMark>| {
             let facts = fulfilled(&agreed, transform, Facts::at(now));

@@ -207,8 +207,8 @@ fn each_step_on_each_format() {
         &["age|insured", &format!("{}|{}", hashed("46"), hashed("true"))],
     );
     check(
-        &json!([{"step": "replace", "path": "$.name", "with": "XXX"}, {"step": "replace", "path": "$[*].age", "with": 0}, {"step": "keep", "columns": ["name", "age"]}, {"step": "limit", "rows": 3}]),
-        &["name|age", "XXX|0", "XXX|0", "XXX|0"],
+        &json!([{"step": "replace", "path": "$.name", "with": "hidden"}, {"step": "replace", "path": "$[*].age", "with": 0}, {"step": "keep", "columns": ["name", "age"]}, {"step": "limit", "rows": 3}]),
+        &["name|age", "hidden|0", "hidden|0", "hidden|0"],
     );
     for (to, expected) in [
         ("day", ["born", "1980-01-31", "1980-11-02", "1991-06-30"]),
@@ -268,15 +268,15 @@ fn each_step_on_each_format() {
 
 #[test]
 fn places_within_json() {
-    let steps = json!([{"step": "replace", "path": "$.home.street", "with": "XXX"}, {"step": "replace", "path": "$.visits[*].by", "with": null}]);
+    let steps = json!([{"step": "replace", "path": "$.home.street", "with": "hidden"}, {"step": "replace", "path": "$.visits[*].by", "with": null}]);
     let input = r#" [{"home":{"street":"1 Pok Fu Lam","city":"HK"},"visits":[{"by":"Dr Lee"},{"by":"Dr Ho","on":2}]},{"visits":[]}]"#;
     let output = apply(&declare(&steps), Format::Json, input.as_bytes()).unwrap();
     let output: Value = serde_json::from_slice(&output).unwrap();
     assert_eq!(
         output,
-        json!([{"home": {"street": "XXX", "city": "HK"}, "visits": [{"by": null}, {"by": null, "on": 2}]}, {"home": null, "visits": []}])
+        json!([{"home": {"street": "hidden", "city": "HK"}, "visits": [{"by": null}, {"by": null, "on": 2}]}, {"home": null, "visits": []}])
     );
-    let step = json!([{"step": "replace", "path": "$.home.street", "with": "XXX"}]);
+    let step = json!([{"step": "replace", "path": "$.home.street", "with": "hidden"}]);
     // The address as one text would leave with the street in it.
     refused(&step, Format::Json, br#"{"home":{"street":1}}{"home":"1 Pok Fu Lam"}"#, &BAD_VALUE);
     refused(&step, Format::Json, br#"{"home":{"road":1}}"#, &UNKNOWN_COLUMN);
@@ -520,21 +520,21 @@ fn declarations_are_closed() {
 fn duties_to_replace_make_a_transform() {
     let duty = |path: &str, with: &str| (path.to_owned(), with.to_owned());
     assert_eq!(Transform::with_replacements(None, &[].into()).unwrap(), None);
-    let made = Transform::with_replacements(None, &[duty("$.name", "XXX")].into()).unwrap().unwrap();
-    assert_eq!(apply(&made, Format::Csv, b"name,b\nLee,1\n").unwrap(), b"name,b\r\nXXX,1\r\n");
+    let made = Transform::with_replacements(None, &[duty("$.name", "hidden")].into()).unwrap().unwrap();
+    assert_eq!(apply(&made, Format::Csv, b"name,b\nLee,1\n").unwrap(), b"name,b\r\nhidden,1\r\n");
     let needed = Performed {
         action: policy::vocab::action::IDS_REPLACE.to_owned(),
         json_path: Some("$.name".to_owned()),
-        replace_with: Some("XXX".to_owned()),
+        replace_with: Some("hidden".to_owned()),
     };
     assert!(made.mark().performs(&needed));
     assert!(!made.mark().performs(&Performed { replace_with: Some("X".to_owned()), ..needed.clone() }));
     // Before what is declared, so that the place still exists; and once.
     let declared = declare(&json!([{"step": "drop", "columns": ["name"]}]));
     let both =
-        Transform::with_replacements(Some(declared), &[duty("$.name", "XXX")].into()).unwrap().unwrap();
+        Transform::with_replacements(Some(declared), &[duty("$.name", "hidden")].into()).unwrap().unwrap();
     assert_eq!(apply(&both, Format::Csv, b"name,b\nLee,1\n").unwrap(), b"b\r\n1\r\n");
-    let again = Transform::with_replacements(Some(made.clone()), &[duty("$.name", "XXX")].into()).unwrap();
+    let again = Transform::with_replacements(Some(made.clone()), &[duty("$.name", "hidden")].into()).unwrap();
     assert_eq!(again, Some(made.clone()));
     for path in ["$.name", "$[*].name", "$['name']"] {
         let other = Transform::with_replacements(Some(made.clone()), &[duty(path, "YYY")].into());

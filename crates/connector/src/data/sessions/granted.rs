@@ -76,7 +76,14 @@ pub async fn grant(node: &Arc<Node>, asked: UseRequest, wanted: Wanted<'_>) -> R
     let first: Vec<&ObjectRecord> = objects.iter().take(MAX_NAMED).collect();
     let port = Arc::new(SessionPort::new(node.clone()).beginning_with(&first));
     let session = UseSession::open(port.clone(), clock, session, asked, stop.clone()).await?;
-    let uses_left = uses::left(node, &id).await?;
+    let uses_left = match uses::left(node, &id).await {
+        Ok(left) => left,
+        // The use is spent; its receipt says that nothing was released.
+        Err(error) => {
+            session.close().await?;
+            return Err(error);
+        }
+    };
     Ok(Granted { session, objects, keys: ObjectKeys { port, key }, uses_left, stop, registered, place })
 }
 
