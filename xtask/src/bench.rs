@@ -1,6 +1,6 @@
-//! `cargo xtask bench path`: builds the program and its measurement as they are released, and runs the measurement.
+//! `cargo xtask bench path|usage`: builds the program and its measurement as they are released, and runs the measurement.
 //!
-//! The measurement itself is the bench target `path` of the connector (crates/connector/benches/path).
+//! The measurement itself is the bench target `federation` of the connector (crates/connector/benches/federation).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,14 +13,16 @@ use serde::Deserialize;
 #[derive(Subcommand)]
 pub enum Bench {
     /// Negotiation, pull, stream and use between real processes on this machine
-    Path(PathArgs),
+    Path(SpaceArgs),
+    /// What enforcement after delivery costs, and how soon revocations and dates stop bytes
+    Usage(SpaceArgs),
     /// Decisions, explanation, compilation and comparison of policies, with Cedar beside them
     Policy(crate::bench_policy::PolicyArgs),
 }
 
-/// How the path is measured.
+/// How a data space of real processes is measured.
 #[derive(Args)]
-pub struct PathArgs {
+pub struct SpaceArgs {
     /// Print one JSON object a line: `figure`, `value`, `unit`, and the spread
     #[arg(long)]
     json: bool,
@@ -34,8 +36,9 @@ pub struct PathArgs {
 
 /// Runs a measurement; its output goes where ours goes.
 pub fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
-    let arguments = match bench {
-        Bench::Path(arguments) => arguments,
+    let (what, arguments) = match bench {
+        Bench::Path(arguments) => ("path", arguments),
+        Bench::Usage(arguments) => ("usage", arguments),
         Bench::Policy(arguments) => return crate::bench_policy::run(root, arguments),
     };
     let built = build(root)?;
@@ -45,15 +48,15 @@ pub fn run(root: &Path, bench: &Bench) -> anyhow::Result<()> {
             .find_map(|artifact| artifact.executable.as_deref())
             .with_context(|| format!("cargo built no `{name}`"))
     };
-    let (program, measurement) = (named("fairlead")?, named("path")?);
+    let (program, measurement) = (named("fairlead")?, named("federation")?);
     let disk = match &arguments.on {
         Some(folder) => folder.as_path(),
         None => program.parent().and_then(Path::parent).context("a program lies in target/release")?,
     };
     // Not made here: the measurement makes and removes it. Its name keeps two runs apart.
-    let folder = disk.join(format!("bench-path-{}", std::process::id()));
+    let folder = disk.join(format!("bench-{what}-{}", std::process::id()));
     let mut command = Command::new(measurement);
-    command.arg("--program").arg(program).arg("--dir").arg(&folder);
+    command.arg(what).arg("--program").arg(program).arg("--dir").arg(&folder);
     command.args(arguments.json.then_some("--json")).args(arguments.short.then_some("--short"));
     let status = command.status().context("start the measurement")?;
     ensure!(status.success(), "the measurement ended with {status}");
@@ -76,7 +79,7 @@ struct Target {
 fn build(root: &Path) -> anyhow::Result<Vec<Artifact>> {
     let mut artifacts = Vec::new();
     // Apart, so that the program is what `cargo build --release` gives people.
-    for target in [["--bin", "fairlead"], ["--bench", "path"]] {
+    for target in [["--bin", "fairlead"], ["--bench", "federation"]] {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args([

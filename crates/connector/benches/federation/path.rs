@@ -1,47 +1,12 @@
-//! The whole path measured between real processes: `cargo xtask bench path` builds the program and runs this.
-//!
-//! Everything runs at the settings' defaults on one machine. What each figure means and what it came to is told in
-//! docs/benchmarks.md.
+//! The whole path: negotiation, pull, stream and use, one after the other and many at once.
 
-mod figures;
-mod raw;
-mod rounds;
-mod space;
-mod stream;
-
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::Parser;
-
-use figures::{Aim, Figure, ms};
-use space::Space;
-
-/// Measures negotiation, pull, stream and use between an authority, a provider and a consumer.
-#[derive(Parser)]
-struct Cli {
-    /// The connector's program, built with --release
-    #[arg(long, required_unless_present = "send_raw")]
-    program: Option<PathBuf>,
-    /// Where state and data lie: the disk that is measured; it must not exist, and is removed
-    #[arg(long, required_unless_present = "send_raw")]
-    dir: Option<PathBuf>,
-    /// Print one JSON object a line instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Few rounds and 64 MiB: to see that it runs, not to measure
-    #[arg(long)]
-    short: bool,
-    /// Be the sender of the raw TLS baseline
-    #[arg(long, hide = true, num_args = 2, value_names = ["DATA", "FILE"])]
-    send_raw: Option<Vec<PathBuf>>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+use crate::figures::{Aim, Figure, Pairs, ms};
+use crate::files::{settle, write_file};
+use crate::space::{Space, Terms};
+use crate::{raw, rounds, stream};
 
 /// How often each thing is done.
 struct Rounds {
@@ -96,31 +61,9 @@ const ENOUGH_FOR_P99: usize = 1_000;
 const REST: Duration = Duration::from_secs(3);
 const SMALL_BYTES: u64 = 1_024;
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let Some([data, file]) = cli.send_raw.as_deref() {
-        return runtime.block_on(raw::send(data, file));
-    }
-    let program = cli.program.context("--program is needed")?.canonicalize()?;
-    let dir = cli.dir.context("--dir is needed")?;
-    std::fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-    let rounds = if cli.short { SHORT } else { FULL };
-    let measured = runtime.block_on(measure(&program, &dir, &rounds));
-    std::fs::remove_dir_all(&dir)?;
-    let figures = measured?;
-    let mut out = std::io::stdout().lock();
-    if cli.json {
-        for figure in &figures {
-            writeln!(out, "{}", figure.json())?;
-        }
-    } else {
-        write!(out, "{}", figures::table(&figures))?;
-    }
-    Ok(())
-}
-
-async fn measure(program: &Path, dir: &Path, rounds: &Rounds) -> anyhow::Result<Vec<Figure>> {
+/// All figures of the path; state and data lie in `dir`.
+pub async fn measure(program: &Path, dir: &Path, short: bool) -> anyhow::Result<Vec<Figure>> {
+    let rounds = if short { &SHORT } else { &FULL };
     let mut space = Space::start(program, dir).await?;
     tokio::time::sleep(REST).await;
     let idle = [space.provider.memory_mib("VmRSS")?, space.consumer.memory_mib("VmRSS")?];
@@ -129,8 +72,8 @@ async fn measure(program: &Path, dir: &Path, rounds: &Rounds) -> anyhow::Result<
     let shared = space.provider.sources();
     write_file(&shared.join("small.bin"), SMALL_BYTES)?;
     write_file(&shared.join("large.bin"), rounds.large_bytes)?;
-    let small = space.publish("small", "small.bin").await?;
-    let large = space.publish("large", "large.bin").await?;
+    let small = space.publish("small", "small.bin", &Terms::default()).await?;
+    let large = space.publish("large", "large.bin", &Terms::default()).await?;
 
     let agreements = control(&space, dir, &small, rounds, &mut figures).await?;
     small_data(&space, agreements, rounds, &mut figures).await?;
@@ -282,50 +225,5 @@ async fn streams(
         }
     }
     figures.extend(pairs.figures(["stream_over_raw_tls", "stream_mib_per_s", "raw_tls_mib_per_s"], 0.6));
-    Ok(())
-}
-
-/// Rates of two ways that were taken in turn, so that what disturbs one disturbs the other.
-#[derive(Default)]
-struct Pairs {
-    ours: Vec<f64>,
-    raw: Vec<f64>,
-}
-
-impl Pairs {
-    fn push(&mut self, ours: Duration, raw: Duration, bytes: u64) {
-        let mib = bytes as f64 / f64::from(1 << 20);
-        self.ours.push(mib / ours.as_secs_f64());
-        self.raw.push(mib / raw.as_secs_f64());
-    }
-
-    fn figures(&self, [ratio, ours, raw]: [&'static str; 3], aim: f64) -> [Figure; 3] {
-        let ratios: Vec<f64> = self.ours.iter().zip(&self.raw).map(|(ours, raw)| ours / raw).collect();
-        [
-            Figure::median(ratio, "", &ratios).aiming(Aim::AtLeast(aim)),
-            Figure::median(ours, "MiB/s", &self.ours),
-            Figure::median(raw, "MiB/s", &self.raw),
-        ]
-    }
-}
-
-/// What was written before is on the disk: it shall not be written at the cost of what is measured next.
-fn settle(dir: &Path) -> anyhow::Result<()> {
-    rustix::fs::syncfs(File::open(dir)?)?;
-    Ok(())
-}
-
-/// Bytes that no layer could shorten.
-fn write_file(path: &Path, size: u64) -> anyhow::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    for _ in 0..size / 8 {
-        // Xorshift.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        file.write_all(&state.to_le_bytes())?;
-    }
-    file.into_inner()?.sync_all()?;
     Ok(())
 }

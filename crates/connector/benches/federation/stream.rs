@@ -20,7 +20,7 @@ use proto::dsp::TransferRequestMessage;
 use proto::dsp::transfer_provider_service_client::TransferProviderServiceClient;
 use proto::identity::ExchangeRequest;
 use proto::identity::identity_service_client::IdentityServiceClient;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
@@ -73,12 +73,6 @@ impl Receiver {
         let object = self.manifest.object(0).context("an object")?;
         ensure!(object.size() == size, "{} of {size} bytes", object.size());
         let (asked, requests) = mpsc::channel(2);
-        let open = PullOpen {
-            provider_pid: self.provider_pid.clone(),
-            manifest_digest: self.manifest.digest().to_string(),
-            object: 0,
-            offset: 0,
-        };
         let (feed, mut unchecked) = mpsc::channel::<(Digest, bytes::Bytes)>(STAGE_CHUNKS);
         let hasher = tokio::task::spawn_blocking(move || {
             let mut hashed = 0;
@@ -89,7 +83,7 @@ impl Receiver {
             Ok(hashed)
         });
         let began = Instant::now();
-        asked.send(PullRequest { step: Some(Ask::Open(open)) }).await?;
+        asked.send(PullRequest { step: Some(Ask::Open(self.from_the_start())) }).await?;
         let mut told = self.client.pull(ReceiverStream::new(requests)).await?.into_inner();
         for digest in object.chunks() {
             let Some(Told::Chunk(chunk)) = told.message().await?.and_then(|message| message.step) else {
@@ -106,5 +100,29 @@ impl Receiver {
         let accepted = told.message().await?.and_then(|message| message.step);
         ensure!(matches!(accepted, Some(Told::ReceiptAccepted(_))), "the receipt was not accepted");
         Ok(took)
+    }
+
+    /// Reads the one object until no more comes; gives when the last chunk came, and tells the bytes read meanwhile.
+    pub async fn read_until_silent(&mut self, progress: watch::Sender<u64>) -> anyhow::Result<Instant> {
+        let (asked, requests) = mpsc::channel(2);
+        asked.send(PullRequest { step: Some(Ask::Open(self.from_the_start())) }).await?;
+        let mut told = self.client.pull(ReceiverStream::new(requests)).await?.into_inner();
+        let mut last = Instant::now();
+        while let Ok(Some(message)) = told.message().await {
+            if let Some(Told::Chunk(chunk)) = message.step {
+                last = Instant::now();
+                progress.send_modify(|bytes| *bytes += chunk.data.len() as u64);
+            }
+        }
+        Ok(last)
+    }
+
+    fn from_the_start(&self) -> PullOpen {
+        PullOpen {
+            provider_pid: self.provider_pid.clone(),
+            manifest_digest: self.manifest.digest().to_string(),
+            object: 0,
+            offset: 0,
+        }
     }
 }

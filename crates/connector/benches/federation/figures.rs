@@ -96,13 +96,49 @@ impl Figure {
     }
 }
 
+/// Rates of two ways that were taken in turn, so that what disturbs one disturbs the other.
+#[derive(Default)]
+pub struct Pairs {
+    ours: Vec<f64>,
+    raw: Vec<f64>,
+}
+
+impl Pairs {
+    /// One pair: the times that both ways took for `bytes`.
+    pub fn push(&mut self, ours: Duration, raw: Duration, bytes: u64) {
+        let mib = bytes as f64 / f64::from(1 << 20);
+        self.ours.push(mib / ours.as_secs_f64());
+        self.raw.push(mib / raw.as_secs_f64());
+    }
+
+    /// Ours over the raw rate, which is to reach `aim`, and both rates.
+    pub fn figures(&self, [ratio, ours, raw]: [&'static str; 3], aim: f64) -> [Figure; 3] {
+        let ratios: Vec<f64> = self.ours.iter().zip(&self.raw).map(|(ours, raw)| ours / raw).collect();
+        [
+            Figure::median(ratio, "", &ratios).aiming(Aim::AtLeast(aim)),
+            Figure::median(ours, "MiB/s", &self.ours),
+            Figure::median(raw, "MiB/s", &self.raw),
+        ]
+    }
+
+    /// The time that ours takes over that of the raw one, which is not to exceed `aim`, and both rates.
+    pub fn times(&self, [ratio, ours, raw]: [&'static str; 3], aim: f64) -> [Figure; 3] {
+        let ratios: Vec<f64> = self.ours.iter().zip(&self.raw).map(|(ours, raw)| raw / ours).collect();
+        [
+            Figure::median(ratio, "", &ratios).aiming(Aim::AtMost(aim)),
+            Figure::median(ours, "MiB/s", &self.ours),
+            Figure::median(raw, "MiB/s", &self.raw),
+        ]
+    }
+}
+
 /// All figures as a table.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
     let mut line = |cells: [&str; 6]| {
         let [name, value, spread, unit, samples, aim] = cells;
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:<26} {value:>10}  {spread:<22} {unit:<6} {samples:>8}  {aim}");
+        let _ = writeln!(text, "{name:<32} {value:>10}  {spread:<22} {unit:<6} {samples:>8}  {aim}");
     };
     line(["figure", "value", "spread", "unit", "samples", "aim"]);
     for figure in figures {

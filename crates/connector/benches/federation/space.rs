@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use control_plane::UnixMillis;
 use hyper_util::rt::TokioIo;
 use proto::admin::admin_service_client::AdminServiceClient;
 use proto::admin::{GetStatusRequest, PublishDatasetRequest, ShowCatalogueEntryRequest};
@@ -47,6 +48,7 @@ pub struct Connector {
 impl Space {
     /// Starts authority, provider and consumer in `folder`.
     pub async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let program = &program.canonicalize().with_context(|| format!("find {}", program.display()))?;
         let [authority_address, provider_address, consumer_address] = free_addresses()?;
         let directory = folder.join("authority");
         let init = [
@@ -110,9 +112,9 @@ impl Space {
     }
 
     /// Publishes `file` of the provider's sources, and waits until the consumer has found it; gives the dataset's IRI.
-    pub async fn publish(&self, name: &str, file: &str) -> anyhow::Result<String> {
+    pub async fn publish(&self, name: &str, file: &str, terms: &Terms) -> anyhow::Result<String> {
         let request = PublishDatasetRequest {
-            turtle: description(name, &self.provider.participant),
+            turtle: description(name, &self.provider.participant, terms),
             source: format!("file:shared/{file}"),
             dry_run: false,
             transform: String::new(),
@@ -275,8 +277,35 @@ pub fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("the folder's path is not UTF-8")
 }
 
+/// What an offer demands beside a purpose of research.
+#[derive(Default)]
+pub struct Terms {
+    /// Uses permitted.
+    pub uses: Option<u64>,
+    /// Only before this instant.
+    pub until: Option<UnixMillis>,
+    /// Only under a key lease that is no older (an xsd:duration).
+    pub lease: Option<&'static str>,
+}
+
 /// A dataset that may be read for research, as the examples describe theirs.
-fn description(name: &str, publisher: &str) -> String {
+fn description(name: &str, publisher: &str, terms: &Terms) -> String {
+    let until = terms.until.map_or_else(|| "2100-01-01T00:00:00Z".to_owned(), |until| until.to_string());
+    let mut further = String::new();
+    let mut nodes = String::new();
+    let mut constrain = |part: &str, operand: &str, right: &str| {
+        further.push_str(&format!(", :{name}-{part}"));
+        nodes.push_str(&format!(
+            ":{name}-{part} a odrl:Constraint ;\n  odrl:leftOperand {operand} ; odrl:operator odrl:lteq ; \
+             odrl:rightOperand {right} .\n"
+        ));
+    };
+    if let Some(uses) = terms.uses {
+        constrain("count", "odrl:count", &format!("\"{uses}\"^^xsd:integer"));
+    }
+    if let Some(lease) = terms.lease {
+        constrain("lease", "fl:keyLease", &format!("\"{lease}\"^^xsd:duration"));
+    }
     format!(
         "@prefix dcat: <http://www.w3.org/ns/dcat#> .
 @prefix dct: <http://purl.org/dc/terms/> .
@@ -311,12 +340,12 @@ fn description(name: &str, publisher: &str) -> String {
 :{name}-permission a odrl:Permission ;
   odrl:action odrl:read ;
   odrl:target :{name} ;
-  odrl:constraint :{name}-purpose, :{name}-until .
+  odrl:constraint :{name}-purpose, :{name}-until{further} .
 :{name}-purpose a odrl:Constraint ;
   odrl:leftOperand odrl:purpose ; odrl:operator odrl:isA ; odrl:rightOperand dpv:ResearchAndDevelopment .
 :{name}-until a odrl:Constraint ;
   odrl:leftOperand odrl:dateTime ; odrl:operator odrl:lt ;
-  odrl:rightOperand \"2100-01-01T00:00:00Z\"^^xsd:dateTime .
-"
+  odrl:rightOperand \"{until}\"^^xsd:dateTime .
+{nodes}"
     )
 }

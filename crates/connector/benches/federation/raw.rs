@@ -48,7 +48,7 @@ impl Sender {
     /// Starts this program once more to send `file`, as the participant of the data directory `from` to that of `to`.
     pub async fn start(from: &Path, to: &Path, file: &Path) -> anyhow::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .arg("--send-raw")
+            .arg("send-raw")
             .args([from, file])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
