@@ -1,6 +1,7 @@
 //! Requests to sessions and their objects, and what is answered.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -14,9 +15,11 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Link, checks};
 use crate::data::sessions::{NO_SUCH_SESSION, Session};
+use crate::error::Error;
 use crate::http::range::{BAD_RANGE, Range};
 use crate::node::Node;
 
@@ -34,6 +37,8 @@ control_plane::refusal_codes! {
 
 /// Bytes of one read: a decision window.
 const READ_BYTES: usize = 1024 * 1024;
+/// The age at which a decision covers no more bytes, as everywhere on the data plane.
+const WINDOW: Duration = Duration::from_millis(data_plane::WINDOW_MILLIS.unsigned_abs());
 
 /// The answer to one request.
 pub async fn to(node: &Arc<Node>, link: &Link, request: Request<Incoming>) -> Response {
@@ -124,15 +129,15 @@ fn send(
     let range = if same(header::IF_RANGE) == Some(false) { &whole } else { headers };
     let range = Range::asked(range, record.size())?;
     let reader = session.reader().ok_or_else(|| Refusal::new(&TOO_MANY_READERS, session.id()))?;
-    let body = Sending {
+    let piece = Piece {
+        node: node.clone(),
+        session: session.clone(),
+        name: record.name().into(),
         offset: range.first,
         end: range.first.saturating_add(range.length),
-        name: record.name().to_owned(),
-        _cut: Cut::when_stopped(link, &session),
-        session,
-        node: node.clone(),
-        _reader: reader,
     };
+    let body =
+        Sending { ahead: piece.read_ahead(), _cut: Cut::when_stopped(link, &session), _reader: reader };
     let mut response =
         with_tag(Response::new(Body::from_stream(stream::try_unfold(body, Sending::next))), &tag);
     let told = response.headers_mut();
@@ -158,27 +163,64 @@ fn with_tag(mut response: Response, tag: &str) -> Response {
     response
 }
 
-/// A body under way. Dropping it ends the reading.
+/// A body under way, with the piece that is read while the one before it is sent. Dropping it ends the reading.
 struct Sending {
-    node: Arc<Node>,
-    session: Arc<Session>,
-    name: String,
-    offset: u64,
-    end: u64,
+    /// `None` after the last one.
+    ahead: Option<ReadAhead>,
     _cut: Cut,
     _reader: OwnedSemaphorePermit,
 }
 
 impl Sending {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, Refusal> {
-        let left = self.end.saturating_sub(self.offset);
-        if left == 0 {
-            return Ok(None);
+        let Some(ahead) = self.ahead.take() else { return Ok(None) };
+        let (read, piece) = ahead.await.map_err(|error| Error::ours(error).into_refusal())?;
+        let ReadPiece { bytes, decided } = read?;
+        // What waited for a slow program is released under a decision that is as fresh as any.
+        if decided.elapsed() < WINDOW {
+            piece.session.require_permitted(&piece.node)?;
+        } else {
+            piece.session.decide_again(&piece.node).await?;
         }
-        let limit = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
-        let bytes = self.session.read(&self.node, &self.name, self.offset, limit).await?;
-        self.offset = self.offset.saturating_add(bytes.len() as u64);
+        if !bytes.is_empty() {
+            self.ahead = piece.after(bytes.len()).read_ahead();
+        }
         Ok((!bytes.is_empty()).then_some((bytes, self)))
+    }
+}
+
+type ReadAhead = AbortOnDropHandle<(Result<ReadPiece, Refusal>, Piece)>;
+
+/// What comes next of an object.
+struct Piece {
+    node: Arc<Node>,
+    session: Arc<Session>,
+    name: Arc<str>,
+    offset: u64,
+    end: u64,
+}
+
+struct ReadPiece {
+    bytes: Bytes,
+    decided: Instant,
+}
+
+impl Piece {
+    /// Begins to read it; `None` behind the end.
+    fn read_ahead(self) -> Option<ReadAhead> {
+        let left = self.end.saturating_sub(self.offset);
+        let limit = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let read = async move {
+            let decided = Instant::now();
+            let bytes = self.session.read(&self.node, &self.name, self.offset, limit).await;
+            (bytes.map(|bytes| ReadPiece { bytes, decided }), self)
+        };
+        (left > 0).then(|| AbortOnDropHandle::new(tokio::spawn(read)))
+    }
+
+    /// The one after it, of which so many bytes came.
+    fn after(self, read: usize) -> Self {
+        Self { offset: self.offset.saturating_add(read as u64), ..self }
     }
 }
 

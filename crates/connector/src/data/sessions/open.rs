@@ -250,7 +250,19 @@ impl Session {
         Ok(())
     }
 
-    async fn decide_again(&self, node: &Node) -> Result<(), Refusal> {
+    /// Refuses what was stopped, or whose decision has ended by itself.
+    pub fn require_permitted(&self, node: &Node) -> Result<(), Refusal> {
+        self.stop.check()?;
+        match self.valid_until() {
+            Some(until) if until <= node.now() => {
+                Err(Refusal::new(&USE_EXPIRED, format!("valid until {until}")))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Decides again on the facts of now; what it refuses ends the session.
+    pub async fn decide_again(&self, node: &Node) -> Result<(), Refusal> {
         let mut work = self.work.lock().await;
         let session = work.session.as_mut().ok_or_else(|| self.why_over(node))?;
         let renewed = session.renew().await;
