@@ -53,7 +53,7 @@ pub fn require_between(policy: &Policy, over_http: bool) -> Result<(), Refusal> 
 
 /// Operands for which facts are provided at provider and consumer: clock, counter, first use, statement, certificate,
 /// settings, request. An IDS name stands for the same fact as ours.
-const SUPPORTED: &[&str] = &[
+pub const SUPPORTED: &[&str] = &[
     operand::DATE_TIME,
     operand::COUNT,
     operand::ELAPSED_TIME,

@@ -84,6 +84,7 @@ pub mod scenario;
 mod set;
 mod tables;
 pub mod template;
+mod terms;
 mod text;
 pub mod time;
 mod turtle;
@@ -102,6 +103,7 @@ pub use problem::{Position, Problem, Problems};
 pub use profile::{Enforcement, Lang, Phase, Profiles, Source, Stage};
 pub use render::{Clause, ClauseKind};
 pub use set::PolicySet;
+pub use terms::{Term, TermKind};
 pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.

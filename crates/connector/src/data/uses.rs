@@ -20,6 +20,7 @@ use super::acts::{self, Standing};
 use super::holdings::{self, Holding};
 use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
+use super::open_uses::{OpenUse, Until};
 use super::situation::{self, Situation};
 use super::{duties, events, sessions, transforms};
 use crate::driver::records;
@@ -44,16 +45,16 @@ control_plane::refusal_codes! {
 
 /// The use that a person or program asks for, with what is known about it.
 #[derive(Clone)]
-struct Asked {
-    held: HeldAgreement,
+pub(super) struct Asked {
+    pub(super) held: HeldAgreement,
     holding: Holding,
     policy: Arc<Policy>,
     spent: u64,
     /// Whether the provider shares the keys.
-    leased: bool,
+    pub(super) leased: bool,
     /// What the provider did to the data before it left.
     transform: Option<TransformMark>,
-    duties: Standing,
+    pub(super) duties: Standing,
     events: Vec<(String, String)>,
 }
 
@@ -64,12 +65,15 @@ pub struct SessionPort {
     objects: Vec<u32>,
     /// What the session was granted on; the same facts, but for time and lease, decide while it lasts.
     granted: OnceLock<(Asked, SessionUse)>,
+    /// The end of the last decision, for whoever looks at what is open.
+    until: Until,
 }
 
 impl Drop for SessionPort {
     /// A session that was dropped without being closed keeps no lease alive.
     fn drop(&mut self) {
         if let Some((asked, of)) = self.granted.get() {
+            self.node.data.open_uses.ended(&of.session);
             leases::release(&self.node, &asked.held, &of.session);
         }
     }
@@ -78,7 +82,7 @@ impl Drop for SessionPort {
 impl SessionPort {
     /// For one session.
     pub fn new(node: Arc<Node>) -> Self {
-        Self { node, objects: Vec::new(), granted: OnceLock::new() }
+        Self { node, objects: Vec::new(), granted: OnceLock::new(), until: Until::new(None) }
     }
 
     /// The session begins with these objects.
@@ -130,6 +134,7 @@ impl SessionPort {
         };
         let leased = self.lease(&request, &of, now).await;
         let on_the_list = (request.agreement.clone(), session.clone());
+        let open = request.clone();
         let no_lease = leased.err().map(Error::into_refusal);
         let now = self.node.clock.trusted_now()?;
         let opened = self.node.store.write(move |tx| {
@@ -156,6 +161,9 @@ impl SessionPort {
             self.node.data.leases.ended(&on_the_list.0, &on_the_list.1);
         })?;
         crash_point("use-counted");
+        self.until.set(until);
+        let (session, until_shown) = (on_the_list.1, self.until.clone());
+        self.node.data.open_uses.opened(OpenUse { session, request: open, opened: now, until: until_shown });
         // `open` is called once for each session; a second value would be the same.
         drop(self.granted.set((asked, of)));
         Ok(question.permit(until))
@@ -166,11 +174,13 @@ impl SessionPort {
         let (asked, _) =
             self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
         let until = decide(&self.node, asked, question.request(), lease_at(&self.node, asked, now), now)?;
+        self.until.set(until);
         Ok(question.permit(until))
     }
 
     async fn close_session(&self, receipt: UseReceipt) -> Result<(), Refusal> {
         if let Some((asked, of)) = self.granted.get() {
+            self.node.data.open_uses.ended(&of.session);
             leases::release(&self.node, &asked.held, &of.session);
         }
         let payload = receipt_payload(&receipt)?;
@@ -211,7 +221,12 @@ impl UsePort for SessionPort {
 }
 
 /// What is held and agreed, as the store has it.
-fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -> Result<Asked, Error> {
+pub(super) fn asked(
+    node: &Node,
+    store: &Snapshot<'_>,
+    id: &AgreementId,
+    now: UnixMillis,
+) -> Result<Asked, Error> {
     let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
     held.status.require_active()?;
     trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
@@ -242,7 +257,7 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -
 }
 
 /// The lease that a use rests on now.
-fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
+pub(super) fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
     let live = node.data.leases.live(asked.held.signed.agreement().id(), now);
     live.filter(|_| asked.leased).map(|granted| granted.last)
 }
@@ -282,7 +297,8 @@ fn decide(
     }
 }
 
-fn facts(
+/// What is known about a use.
+pub(super) fn facts(
     node: &Node,
     asked: &Asked,
     request: &UseRequest,
