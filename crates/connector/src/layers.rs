@@ -70,6 +70,7 @@ enum Knows {
 const FACTS: &[(&str, Knows)] = &[
     (operand::DATE_TIME, Knows::Both),
     (operand::COUNT, Knows::Both),
+    (operand::UNIT_OF_COUNT, Knows::Both),
     (operand::SPATIAL, Knows::Both),
     (operand::JURISDICTION, Knows::Both),
     (operand::PARTICIPANT, Knows::Both),
@@ -203,10 +204,10 @@ mod tests {
                 r#""permission":[{{"action":"read","constraint":[{count},{purpose},{since},{state}]}}]"#
             ),
             &[
-                ("1", "odrl:read", "permitted", Layer::Mediated),
-                ("1", "odrl:count", "condition", Layer::Mediated),
-                ("1", "odrl:elapsedTime", "condition", Layer::Mediated),
-                ("1", "odrl:purpose", "condition", Layer::Procedural),
+                ("1", "read", "permitted", Layer::Mediated),
+                ("1", "count", "condition", Layer::Mediated),
+                ("1", "elapsedTime", "condition", Layer::Mediated),
+                ("1", "purpose", "condition", Layer::Procedural),
                 ("1", "idsc:ARTIFACT_STATE", "condition", Layer::Sealed),
             ],
         );
@@ -214,8 +215,8 @@ mod tests {
         check(
             &format!(r#""permission":[{{"action":"read","constraint":[{ids},{lease},{since}]}}]"#),
             &[
-                ("1", "odrl:read", "permitted", Layer::Leased),
-                ("1", "odrl:elapsedTime", "condition", Layer::Mediated),
+                ("1", "read", "permitted", Layer::Leased),
+                ("1", "elapsedTime", "condition", Layer::Mediated),
                 ("1", "fl:keyLease", "condition", Layer::Leased),
                 ("1", "idsc:COUNT", "condition", Layer::Leased),
             ],
@@ -228,14 +229,14 @@ mod tests {
                 "obligation":[{{"action":"delete","constraint":[{by}]}}]"#
             ),
             &[
-                ("1", "odrl:read", "permitted", Layer::Mediated),
-                ("1.1", "odrl:anonymize", "duty", Layer::Mediated),
-                ("1.2", "odrl:compensate", "duty", Layer::Procedural),
-                ("1.3", "odrl:inform", "duty", Layer::Evidenced),
+                ("1", "read", "permitted", Layer::Mediated),
+                ("1.1", "anonymize", "duty", Layer::Mediated),
+                ("1.2", "compensate", "duty", Layer::Procedural),
+                ("1.3", "inform", "duty", Layer::Evidenced),
                 ("1.4", "fl:log", "duty", Layer::Evidenced),
-                ("2", "odrl:sell", "forbidden", Layer::Legal),
+                ("2", "sell", "forbidden", Layer::Legal),
                 ("3", "fl:export", "forbidden", Layer::Mediated),
-                ("4", "odrl:delete", "duty", Layer::Sealed),
+                ("4", "delete", "duty", Layer::Sealed),
             ],
         );
     }

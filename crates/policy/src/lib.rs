@@ -88,6 +88,7 @@ mod terms;
 mod text;
 pub mod time;
 mod turtle;
+mod units;
 mod value;
 pub mod vocab;
 mod world;
@@ -104,6 +105,7 @@ pub use profile::{Enforcement, Lang, Phase, Profiles, Source, Stage};
 pub use render::{Clause, ClauseKind};
 pub use set::PolicySet;
 pub use terms::{Term, TermKind};
+pub use units::CountUnit;
 pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.
@@ -117,6 +119,7 @@ pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
         scenario::CODES,
         template::CODES,
         turtle::CODES,
+        units::CODES,
     ]
     .into_iter()
     .flatten()

@@ -17,6 +17,7 @@ use super::duties::duty_row;
 use super::sessions::is_of;
 use super::{Answers, bad_argument, instant, next_page, page, refuse};
 use crate::data::acts;
+use crate::data::counts;
 use crate::data::holdings::{self, Holding, NO_HOLDING};
 use crate::data::leases;
 use crate::data::open_uses::OpenUse;
@@ -77,25 +78,31 @@ async fn describe(
 ) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&holding.agreement)?;
     let (worker, key, actor, now) = (node.clone(), id.clone(), actor.to_owned(), node.now());
-    let (held, policy, state, objects, spent, duties, taken, outlook) = node
+    let (held, policy, state, objects, counted_so_far, duties, taken, outlook) = node
         .store
         .read(move |store| {
             let held = records::agreement(store, &key)?;
             let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, key.as_str())?;
             let policy = worker.policies.compiled(held.signed.agreement().text())?;
             let outlook = outlook::of(&worker, store, &key, &policy, &actor, now)?;
+            let counted = match counts::counted(store, &key, &policy) {
+                // Terms that cannot be counted by are told without.
+                Err(Error::Refused(_)) => None,
+                counted => Some(counted?),
+            };
             Ok::<_, Error>((
                 held,
                 policy,
                 holdings::state(store, &key)?,
                 holdings::objects(store, &key)?,
-                store.counter(&holdings::uses_counter(&key))?,
+                counted,
                 acts::all_of(store, &key)?,
                 leases::taken(store, &key)?,
                 outlook,
             ))
         })
         .await?;
+    let spent = counted_so_far.map_or(0, |counted| counted.spent);
     let left = uses::uses_left(&policy, spent, now);
     let lease = match policy.lease_millis() {
         None => "",
@@ -114,6 +121,7 @@ async fn describe(
         objects: objects.iter().map(object_row).collect(),
         uses: spent,
         uses_left: counted(left),
+        unit_of_count: counted_so_far.map(|counted| counted.unit.name().to_owned()).unwrap_or_default(),
         first_use: holding.first_use.clone().unwrap_or_default(),
         changes_at: instant(changes_at),
         changes: changes.unwrap_or_default(),

@@ -152,6 +152,7 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("copy", holding.state.clone()),
         ("transform", holding.transform.clone()),
         ("uses", holding.uses.to_string()),
+        ("counted by", holding.unit_of_count.clone()),
         ("uses left", uses_left(holding.uses_left)),
         ("first use", holding.first_use.clone()),
         ("changes at", holding.changes_at.clone()),

@@ -1,6 +1,7 @@
 //! The data plane in this connector: what it pulls, holds and lets be used, and how all of it is stopped.
 
 pub mod acts;
+pub mod counts;
 pub mod duties;
 pub mod events;
 pub mod holdings;

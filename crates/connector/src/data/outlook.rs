@@ -7,6 +7,7 @@ use policy::vocab::short;
 use policy::{Outcome, Policy, Stage, TermKind};
 use store::{DutyState, Snapshot};
 
+use super::counts::Step;
 use super::uses::{self, Asked};
 use super::{acts, holdings};
 use crate::error::Error;
@@ -32,7 +33,7 @@ pub struct MayDo {
     pub code: Option<&'static str>,
     /// When the answer may change by itself.
     pub until: Option<UnixMillis>,
-    /// Operands that a use states or that only it knows, and `odrl:duty` for what must be done before.
+    /// Operands that a use states or that only it knows, and `duty` for what must be done before.
     pub needs: Vec<String>,
 }
 
@@ -54,7 +55,8 @@ pub fn of(
     actor: &str,
     now: UnixMillis,
 ) -> Result<Outlook, Error> {
-    let asked = match uses::asked(node, store, id, now) {
+    let opening = Step::Opens { with_object: true };
+    let asked = match uses::asked(node, store, id, opening, now) {
         Ok(asked) => Ok(asked),
         Err(Error::Refused(refusal)) => Err(refusal),
         Err(error) => return Err(error),

@@ -631,6 +631,9 @@ pub struct Holding {
     /// Of `show`: how each part of each clause is held.
     #[prost(message, repeated, tag = "26")]
     pub layers: ::prost::alloc::vec::Vec<HeldClause>,
+    /// What one of the `uses` is: session, object or day.
+    #[prost(string, tag = "28")]
+    pub unit_of_count: ::prost::alloc::string::String,
     /// Of `show`: use sessions that are open; the owner sees everybody's, others their own.
     #[prost(message, repeated, tag = "27")]
     pub sessions: ::prost::alloc::vec::Vec<OpenUse>,
@@ -638,7 +641,7 @@ pub struct Holding {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MayDo {
-    /// e.g. odrl:read
+    /// e.g. read
     #[prost(string, tag = "1")]
     pub action: ::prost::alloc::string::String,
     /// permit, deny or unknown
@@ -650,7 +653,7 @@ pub struct MayDo {
     /// When this answer may change; empty for never by time alone.
     #[prost(string, tag = "4")]
     pub until: ::prost::alloc::string::String,
-    /// What a use has to state, or what must be known or done, besides: e.g. odrl:purpose.
+    /// What a use has to state, or what must be known or done, besides: e.g. purpose.
     #[prost(string, repeated, tag = "5")]
     pub needs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
