@@ -305,7 +305,7 @@ fn told() -> [Told; 5] {
             reading: ("permit", "", &["purpose", "duty"]),
             changes: "delete",
             left: -1,
-            layers: &[ACTION, PURPOSE, ("1.1", "compensate", "procedural"), ("1.2", "delete", "sealed")],
+            layers: &[ACTION, PURPOSE, ("1.1", "delete", "sealed"), ("1.2", "compensate", "procedural")],
         },
         Told {
             dataset: Dataset::research("spent").counted(0),

@@ -304,8 +304,7 @@ impl UseSession {
             };
             self.accept(&grant, asked_at)?;
         }
-        self.stop.check()?;
-        self.check_time()
+        self.check_or_ask().await
     }
 
     fn question(&self) -> UseQuestion {
