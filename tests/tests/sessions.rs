@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use federation_tests::command::exit;
 use federation_tests::connector::{Connector, shared_file};
 use federation_tests::data::{Dataset, MARKETING, RESEARCH, bytes};
+use federation_tests::process::command;
 use federation_tests::reader::Opened;
 use federation_tests::space::Space;
 use federation_tests::wait::until;
@@ -253,4 +254,121 @@ fn a_connector_leaves_no_core_dump() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", consumer.process().id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}
+
+/// What `holdings show` tells of a copy before it is used: actions with what they wait for, and how each part is held.
+struct Told {
+    dataset: Dataset,
+    /// Of reading: outcome, code, and what a use has to state or to have done.
+    reading: (&'static str, &'static str, &'static [&'static str]),
+    /// What time changes first; empty for nothing.
+    changes: &'static str,
+    left: i64,
+    /// Clause, term and layer.
+    layers: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const LATE: &str = "2099-01-01T00:00:00Z";
+
+fn told() -> [Told; 5] {
+    const ACTION: (&str, &str, &str) = ("1", "read", "mediated");
+    const PURPOSE: (&str, &str, &str) = ("1", "purpose", "procedural");
+    [
+        Told {
+            dataset: Dataset::research("free"),
+            reading: ("permit", "", &["purpose"]),
+            changes: "",
+            left: -1,
+            layers: &[ACTION, PURPOSE],
+        },
+        Told {
+            dataset: Dataset::research("counted").counted(2).until(LATE),
+            reading: ("permit", "", &["purpose"]),
+            changes: "permission",
+            left: 2,
+            layers: &[ACTION, ("1", "count", "mediated"), ("1", "dateTime", "mediated"), PURPOSE],
+        },
+        Told {
+            dataset: Dataset::research("leased").counted(1).leased("PT1H"),
+            reading: ("permit", "", &["purpose"]),
+            changes: "lease",
+            left: 1,
+            layers: &[
+                ("1", "read", "leased"),
+                ("1", "count", "leased"),
+                PURPOSE,
+                ("1", "fl:keyLease", "leased"),
+            ],
+        },
+        Told {
+            dataset: Dataset::research("owed").owing("odrl:compensate", &[]).deleted_by(LATE),
+            reading: ("permit", "", &["purpose", "duty"]),
+            changes: "delete",
+            left: -1,
+            layers: &[ACTION, PURPOSE, ("1.1", "delete", "sealed"), ("1.2", "compensate", "procedural")],
+        },
+        Told {
+            dataset: Dataset::research("spent").counted(0),
+            reading: ("deny", "policy/count-spent", &[]),
+            changes: "",
+            left: 0,
+            layers: &[ACTION, ("1", "count", "mediated"), PURPOSE],
+        },
+    ]
+}
+
+#[test]
+fn a_holding_tells_what_may_be_done_and_how_each_clause_is_held() {
+    let mut space = Space::of(&[PROVIDER, CONSUMER]);
+    for Told { dataset, reading: (outcome, code, needs), changes, left, layers } in told() {
+        let agreement = held(&mut space, &dataset, b"data");
+        let [consumer] = space.all([CONSUMER]);
+        let shown = consumer.show("holdings", &agreement);
+        let may = &shown["may"][0];
+        let told_needs: Vec<&str> =
+            may["needs"].as_array().unwrap().iter().map(|need| need.as_str().unwrap()).collect();
+        assert_eq!(
+            (may["action"].as_str(), may["outcome"].as_str(), may["code"].as_str(), told_needs.as_slice()),
+            (Some("read"), Some(outcome), Some(code), needs),
+            "{shown}"
+        );
+        assert_eq!((&shown["changes"], &shown["uses_left"]), (&changes.into(), &left.into()), "{shown}");
+        assert_eq!(shown["changes_at"].as_str().unwrap().is_empty(), changes.is_empty(), "{shown}");
+        let told_layers: Vec<_> = shown["layers"].as_array().unwrap().iter().collect();
+        let told_layers: Vec<[&str; 3]> = told_layers
+            .iter()
+            .map(|held| ["clause", "term", "layer"].map(|member| held[member].as_str().unwrap()))
+            .collect();
+        let expected: Vec<[&str; 3]> =
+            layers.iter().map(|(clause, term, layer)| [*clause, *term, *layer]).collect();
+        assert_eq!(told_layers, expected, "{}", dataset.name);
+        // People get the same as tables.
+        let mut people = command();
+        people.arg("--data").arg(consumer.data()).args(["holdings", "show", &agreement]);
+        let table = String::from_utf8(people.output().unwrap().stdout).unwrap();
+        for (clause, term, layer) in layers {
+            let said = |line: &str| [*clause, *term, *layer].iter().all(|cell| line.contains(cell));
+            assert!(table.lines().any(said), "{clause} {term} {layer}: {table}");
+        }
+    }
+}
+
+#[test]
+fn a_holding_tells_who_uses_it() {
+    let mut space = Space::of(&[PROVIDER, CONSUMER]);
+    let agreement = held(&mut space, &Dataset::research("weather").until(LATE), b"data");
+    let [consumer] = space.all([CONSUMER]);
+    let shown = |consumer: &Connector| consumer.show("holdings", &agreement)["sessions"].clone();
+    assert_eq!(shown(consumer), Value::Array(Vec::new()));
+    let session = open(consumer, &agreement);
+    let told = &shown(consumer)[0];
+    let user = format!("uid {}", rustix::process::geteuid().as_raw());
+    let until = UnixMillis::parse_rfc3339(LATE).unwrap().to_string();
+    assert_eq!(
+        ["session", "actor", "action", "purpose", "valid_until"].map(|member| told[member].as_str().unwrap()),
+        [session.id.as_str(), &user, "read", RESEARCH, &until],
+        "{told}"
+    );
+    consumer.run(&["session", "close", &session.id]).done();
+    assert_eq!(shown(consumer), Value::Array(Vec::new()));
 }

@@ -73,7 +73,23 @@ fn judge(wall: UnixMillis, latest: UnixMillis, expected: UnixMillis) -> Result<(
 
 fn wall_now() -> UnixMillis {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)).plus_millis(ahead_ms())
+}
+
+/// Nothing: this build has no test clock.
+#[cfg(not(feature = "test-clock"))]
+const fn ahead_ms() -> i64 {
+    0
+}
+
+/// How far this process's clock goes ahead: a test that needs another day waits for none.
+#[cfg(feature = "test-clock")]
+fn ahead_ms() -> i64 {
+    static AHEAD: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
+    *AHEAD.get_or_init(|| {
+        let told = std::env::var("FAIRLEAD_CLOCK_AHEAD_MS").ok();
+        told.and_then(|told| told.parse().ok()).unwrap_or(0)
+    })
 }
 
 #[cfg(test)]

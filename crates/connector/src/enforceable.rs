@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::data::situation::unknown_state;
 use control_plane::Refusal;
 use policy::vocab::{action, operand, short};
-use policy::{Duty, DutyRole, Phase, Policy, Profiles, template};
+use policy::{CountUnit, Duty, DutyRole, Phase, Policy, Profiles, template};
 
 use crate::data::transforms;
 
@@ -32,6 +32,10 @@ control_plane::refusal_codes! {
         "政策要求金鑰租約，而租約僅存在於使用本系統 gRPC 服務的連接器之間",
         "策略要求密钥租约，而租约仅存在于使用本系统 gRPC 服务的连接器之间",
         clause "fl:keyLease", next "negotiate and pull over gRPC, or agree on terms without `fl:keyLease`";
+    UNIT_UNDER_LEASE = "policy/unit-of-count-under-lease", Policy,
+        "under a key lease the provider counts, and it counts sessions only", "在金鑰租約下由提供方計數，而提供方只計會話",
+        "在密钥租约下由提供方计数，而提供方只计会话",
+        clause "fl:keyLease", next "count by session, or agree on terms without `fl:keyLease`";
     UNSUPPORTED_PARTY = "policy/unsupported-party", Policy,
         "the policy wants somebody informed whom this connector does not inform",
         "政策要求通知的一方並非此連接器會通知者", "策略要求通知的一方并非此连接器会通知者",
@@ -53,9 +57,10 @@ pub fn require_between(policy: &Policy, over_http: bool) -> Result<(), Refusal> 
 
 /// Operands for which facts are provided at provider and consumer: clock, counter, first use, statement, certificate,
 /// settings, request. An IDS name stands for the same fact as ours.
-const SUPPORTED: &[&str] = &[
+pub const SUPPORTED: &[&str] = &[
     operand::DATE_TIME,
     operand::COUNT,
+    operand::UNIT_OF_COUNT,
     operand::ELAPSED_TIME,
     operand::PURPOSE,
     operand::SPATIAL,
@@ -132,6 +137,7 @@ pub fn require(policy: &Policy) -> Result<(), Refusal> {
     if let Some(unknown) = policy.operands().into_iter().find(|operand| !SUPPORTED.contains(operand)) {
         return Err(Refusal::new(&UNSUPPORTED_OPERAND, format!("`{}`", short(unknown))));
     }
+    count_unit(policy)?;
     if let Some(shortest) = policy.lease_millis().filter(|shortest| *shortest < SHORTEST_LEASE_MS) {
         return Err(Refusal::new(&LEASE_TOO_SHORT, format!("{shortest} ms")));
     }
@@ -141,6 +147,23 @@ pub fn require(policy: &Policy) -> Result<(), Refusal> {
     // Whether the provider has bound a transform is asked where the provider decides.
     let mut untransformed = policy.duties().iter().filter(|duty| transforms::needed(policy, duty).is_none());
     untransformed.try_for_each(|duty| require_duty(policy, duty, false))
+}
+
+/// What one use is under this policy, if that is counted here.
+///
+/// # Errors
+/// The policy's, where it does not say by which one unit; `policy/unit-of-count-under-lease`.
+pub fn count_unit(policy: &Policy) -> Result<CountUnit, Refusal> {
+    // Uses that nothing limits are counted by session, for whoever looks.
+    let unit = policy.count_unit()?.unwrap_or(CountUnit::Session);
+    match unit {
+        CountUnit::Session => Ok(unit),
+        // A provider sees requests for shares, not which objects are read nor on which days a lease is used.
+        CountUnit::Object | CountUnit::Day if policy.lease_millis().is_some() => {
+            Err(Refusal::new(&UNIT_UNDER_LEASE, format!("`{}`", short(unit.iri()))))
+        }
+        CountUnit::Object | CountUnit::Day => Ok(unit),
+    }
 }
 
 fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<(), Refusal> {
@@ -270,6 +293,24 @@ mod tests {
             &format!(r#"{{"action":"read","constraint":[{metered}]}}"#),
             Some("policy/unsupported-operand"),
         );
+        let by = |unit: &str| {
+            format!(r#"{{"leftOperand":"unitOfCount","operator":"eq","rightOperand":"{unit}"}}"#)
+        };
+        let counted =
+            |more: &[&str]| format!(r#"{{"action":"read","constraint":[{count},{}]}}"#, more.join(","));
+        for (unit, leased) in [
+            ("fl:perSession", None),
+            ("fl:perObject", Some("policy/unit-of-count-under-lease")),
+            ("fl:perDay", Some("policy/unit-of-count-under-lease")),
+        ] {
+            let term = r#"{"leftOperand":"fl:keyLease","operator":"lteq","rightOperand":{"@value":"P7D","@type":"xsd:duration"}}"#;
+            check(&counted(&[&by(unit)]), None);
+            check(&counted(&[&by(unit), term]), leased);
+        }
+        check(&counted(&[&by("odrl:perUser")]), Some("policy/unknown-unit-of-count"));
+        check(&counted(&[&by("fl:perDay"), &by("fl:perObject")]), Some("policy/units-of-count-differ"));
+        let alone = format!(r#"{{"action":"read","constraint":[{}]}}"#, by("fl:perDay"));
+        check(&alone, Some("policy/unit-without-count"));
         let lease = |bound: &str| {
             format!(
                 r#"{{"action":"read","constraint":[{{"leftOperand":"fl:keyLease","operator":"lteq",

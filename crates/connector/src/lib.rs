@@ -23,6 +23,7 @@ pub mod error;
 pub mod fresh;
 pub mod grpc;
 pub mod http;
+pub mod layers;
 pub mod node;
 pub mod peers;
 pub mod policies;

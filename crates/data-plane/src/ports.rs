@@ -162,9 +162,10 @@ pub trait UsePort: Send + Sync + 'static {
     /// Decides, counts and records in one transaction; resolves with a grant only when that is durable.
     fn open(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>>;
 
-    /// Decides again while the session lasts; counts nothing.
+    /// Decides again while the session lasts. What the last decision covers is not counted again; where another unit
+    /// begins with time alone (a day), it is counted before this resolves.
     ///
-    /// Called for every window of at most 1 MiB or 100 ms: it should not touch the disk.
+    /// Called for every window of at most 1 MiB or 100 ms: otherwise it should not touch the disk.
     fn recheck(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>>;
 
     /// Records how the session ended.

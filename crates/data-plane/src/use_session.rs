@@ -236,9 +236,10 @@ impl UseSession {
         Ok(data)
     }
 
-    /// Decides again without releasing anything; counts nothing. After a refusal the session is over.
+    /// Decides again without releasing anything, also when the last decision has just ended by itself. After a refusal
+    /// the session is over.
     pub async fn renew(&mut self) -> Result<(), Refusal> {
-        self.check()?;
+        self.check_or_ask().await?;
         let asked_at = self.clock.now();
         let question = self.question();
         let granted = tokio::select! {
@@ -303,8 +304,7 @@ impl UseSession {
             };
             self.accept(&grant, asked_at)?;
         }
-        self.stop.check()?;
-        self.check_time()
+        self.check_or_ask().await
     }
 
     fn question(&self) -> UseQuestion {

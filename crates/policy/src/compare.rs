@@ -377,6 +377,7 @@ struct Parts {
 
 impl Sides {
     fn prepare(left: &Policy, right: &Policy) -> Result<[Self; 2], String> {
+        crate::units::comparable(left, right)?;
         let zoneless = [left, right].iter().all(|policy| !any_zoned(policy.model()));
         let side = |policy: &Policy| {
             Self::of(policy, zoneless).map_err(|problems: Problems| problems.first().to_string())

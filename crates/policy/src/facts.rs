@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::profile::{Source, Stage};
 use crate::time::UnixMillis;
+use crate::units::CountUnit;
 use crate::value::{Symbol, Value};
 use crate::vocab::operand;
 
@@ -110,6 +111,13 @@ impl Facts {
         let now = self.now;
         let spent = i64::try_from(spent).unwrap_or(i64::MAX);
         self.with(operand::COUNT, Value::whole(spent), Source::LocalCounter, now)
+    }
+
+    /// What one of the uses in [`Facts::uses_spent`] is.
+    #[must_use]
+    pub fn unit_of_count(self, unit: CountUnit) -> Self {
+        let now = self.now;
+        self.with(operand::UNIT_OF_COUNT, Value::symbol(unit.iri()), Source::LocalCounter, now)
     }
 
     /// When the data was first used; before the first use give `now`.

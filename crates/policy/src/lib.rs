@@ -84,9 +84,11 @@ pub mod scenario;
 mod set;
 mod tables;
 pub mod template;
+mod terms;
 mod text;
 pub mod time;
 mod turtle;
+mod units;
 mod value;
 pub mod vocab;
 mod world;
@@ -102,6 +104,8 @@ pub use problem::{Position, Problem, Problems};
 pub use profile::{Enforcement, Lang, Phase, Profiles, Source, Stage};
 pub use render::{Clause, ClauseKind};
 pub use set::PolicySet;
+pub use terms::{Term, TermKind};
+pub use units::CountUnit;
 pub use value::{Decimal, Symbol, Value};
 
 /// Every refusal code of this crate, for the generated list of refusals.
@@ -115,6 +119,7 @@ pub fn codes() -> impl Iterator<Item = &'static refusal::Code> {
         scenario::CODES,
         template::CODES,
         turtle::CODES,
+        units::CODES,
     ]
     .into_iter()
     .flatten()

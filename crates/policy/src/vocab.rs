@@ -54,6 +54,8 @@ pub mod operand {
     pub const DATE_TIME: &str = "http://www.w3.org/ns/odrl/2/dateTime";
     /// Uses so far; the fact is the number already spent.
     pub const COUNT: &str = "http://www.w3.org/ns/odrl/2/count";
+    /// What one count is.
+    pub const UNIT_OF_COUNT: &str = "http://www.w3.org/ns/odrl/2/unitOfCount";
     /// Time since first use; the fact is the instant of first use (or a duration).
     pub const ELAPSED_TIME: &str = "http://www.w3.org/ns/odrl/2/elapsedTime";
     /// Why the action is done.

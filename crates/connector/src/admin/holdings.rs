@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use control_plane::ids::{AgreementId, DatasetId};
 use data_plane::{DataError, ObjectRecord, ObjectState, SessionEnd, UseReceipt, UseRequest, UseSession};
-use policy::vocab::{FL, ODRL, PREFIXES};
+use policy::vocab::{FL, ODRL, PREFIXES, short};
 use proto::admin;
 use proto::admin::use_response::Step;
 use store::Collection;
@@ -14,15 +14,20 @@ use tonic::Status;
 
 use super::agreements::{clauses, language};
 use super::duties::duty_row;
+use super::sessions::is_of;
 use super::{Answers, bad_argument, instant, next_page, page, refuse};
 use crate::data::acts;
+use crate::data::counts;
 use crate::data::holdings::{self, Holding, NO_HOLDING};
 use crate::data::leases;
+use crate::data::open_uses::OpenUse;
+use crate::data::outlook;
 use crate::data::provider::data_error;
 use crate::data::sessions::{self, Granted, Wanted};
 use crate::data::uses;
 use crate::driver::records;
 use crate::error::Error;
+use crate::layers;
 use crate::node::Node;
 
 /// Bytes of one message to the reader: a decision window.
@@ -37,53 +42,75 @@ pub async fn list(node: &Arc<Node>, request: admin::PageRequest) -> Result<admin
         node.store.read(move |store| store.scan(Collection::Holdings, "", after.as_deref(), rows)).await?;
     let mut shown = Vec::new();
     for row in &found {
-        shown.push(describe(node, holdings::read(&row.key, &row.value)?, None).await?);
+        shown.push(describe(node, holdings::read(&row.key, &row.value)?, None, "").await?);
     }
     Ok(admin::HoldingList { holdings: shown, next_page_token: next_page(rows, found.last(), found.len()) })
 }
 
-/// One holding: what may be done until when, counts left, duties owed.
-pub async fn show(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Result<admin::Holding, Error> {
+/// One holding: what the caller may do until when, counts left, duties owed, how each clause is held, what is open.
+pub async fn show(
+    node: &Arc<Node>,
+    request: admin::ShowHoldingRequest,
+    actor: String,
+) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&request.agreement)?;
     let key = id.clone();
     let holding = node.store.read(move |store| holdings::get(store, &key)).await?;
     let holding = records::found(holding, &NO_HOLDING, id.as_str())?;
-    describe(node, holding, Some(&request.language)).await
+    let shown = describe(node, holding, Some(&request.language), &actor).await?;
+    let open = node.data.open_uses.of(&id).into_iter().filter(|open| is_of(&open.request.actor, &actor));
+    Ok(admin::Holding { sessions: open.map(use_shown).collect(), ..shown })
 }
 
 /// Destroys the keys of a holding before its deadline, with proof to the provider.
 pub async fn delete(node: &Arc<Node>, request: admin::ShowHoldingRequest) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&request.agreement)?;
     let holding = holdings::destroy(node, &id, "deleted by the operator").await?;
-    describe(node, holding, Some(&request.language)).await
+    describe(node, holding, Some(&request.language), "").await
 }
 
-async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Result<admin::Holding, Error> {
+/// A holding's row; with the language of whoever looks at it alone, also what may be done and how it is held.
+async fn describe(
+    node: &Arc<Node>,
+    holding: Holding,
+    tag: Option<&str>,
+    actor: &str,
+) -> Result<admin::Holding, Error> {
     let id = AgreementId::parse(&holding.agreement)?;
-    let key = id.clone();
-    let (held, state, objects, spent, duties, taken) = node
+    let (worker, key, actor, now) = (node.clone(), id.clone(), actor.to_owned(), node.now());
+    let (held, policy, state, objects, counted_so_far, duties, taken, outlook) = node
         .store
         .read(move |store| {
+            let held = records::agreement(store, &key)?;
+            let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, key.as_str())?;
+            let policy = worker.policies.compiled(held.signed.agreement().text())?;
+            let outlook = outlook::of(&worker, store, &key, &policy, &actor, now)?;
+            let counted = match counts::counted(store, &key, &policy) {
+                // Terms that cannot be counted by are told without.
+                Err(Error::Refused(_)) => None,
+                counted => Some(counted?),
+            };
             Ok::<_, Error>((
-                records::agreement(store, &key)?,
+                held,
+                policy,
                 holdings::state(store, &key)?,
                 holdings::objects(store, &key)?,
-                store.counter(&holdings::uses_counter(&key))?,
+                counted,
                 acts::all_of(store, &key)?,
                 leases::taken(store, &key)?,
+                outlook,
             ))
         })
         .await?;
-    let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, id.as_str())?;
-    let policy = node.policies.compiled(held.signed.agreement().text())?;
-    let now = node.now();
+    let spent = counted_so_far.map_or(0, |counted| counted.spent);
     let left = uses::uses_left(&policy, spent, now);
     let lease = match policy.lease_millis() {
         None => "",
         Some(_) if node.data.leases.live(&id, now).is_some() => "live",
         Some(_) => "needed",
     };
-    Ok(admin::Holding {
+    let (changes_at, changes) = outlook.changes.map(|change| (change.at, change.what)).unzip();
+    let mut shown = admin::Holding {
         lease: lease.to_owned(),
         leased_at: instant(taken.map(|granted| granted.last)),
         lease_until: instant(taken.map(|granted| granted.until)),
@@ -94,32 +121,52 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
         objects: objects.iter().map(object_row).collect(),
         uses: spent,
         uses_left: counted(left),
+        unit_of_count: counted_so_far.map(|counted| counted.unit.name().to_owned()).unwrap_or_default(),
         first_use: holding.first_use.clone().unwrap_or_default(),
-        changes_at: instant(changes_at(node, &held, &policy, now)),
+        changes_at: instant(changes_at),
+        changes: changes.unwrap_or_default(),
         duties: duties.into_iter().map(duty_row).collect::<Result<_, _>>()?,
-        clauses: tag.map(|tag| clauses(&policy, language(tag))).unwrap_or_default(),
         agreement_status: held.status.name().to_owned(),
         unsealed_copies: holding.unsealed,
         transform: holding.transform.unwrap_or_default(),
-    })
+        ..Default::default()
+    };
+    if let Some(tag) = tag {
+        shown.clauses = clauses(&policy, language(tag));
+        shown.may = outlook.may.into_iter().map(may_do).collect();
+        shown.layers = layers::of(&policy).into_iter().map(held_clause).collect();
+    }
+    Ok(shown)
 }
 
-/// The next instant at which time alone changes what is permitted.
-fn changes_at(
-    node: &Node,
-    held: &control_plane::status::HeldAgreement,
-    policy: &policy::Policy,
-    now: control_plane::UnixMillis,
-) -> Option<control_plane::UnixMillis> {
-    let agreement = held.signed.agreement();
-    let request = policy::Request {
-        action: policy::vocab::action::USE,
-        target: agreement.target().as_str(),
-        assignee: agreement.assignee().as_str(),
-        stage: policy::Stage::Transfer,
-    };
-    let facts = crate::policies::facts_about(Some(&node.statement.load().statement), now);
-    policy.decide(&request, &facts).valid_until
+fn may_do(row: outlook::MayDo) -> admin::MayDo {
+    admin::MayDo {
+        action: row.action,
+        outcome: row.outcome.to_owned(),
+        code: row.code.unwrap_or_default().to_owned(),
+        until: instant(row.until),
+        needs: row.needs,
+    }
+}
+
+fn held_clause(held: layers::Held) -> admin::HeldClause {
+    admin::HeldClause {
+        clause: held.clause,
+        term: held.term,
+        part: held.part.to_owned(),
+        layer: held.layer.name().to_owned(),
+    }
+}
+
+fn use_shown(open: OpenUse) -> admin::OpenUse {
+    admin::OpenUse {
+        session: open.session.to_string(),
+        actor: open.request.actor,
+        action: short(&open.request.action),
+        purpose: open.request.purpose.as_deref().map(short).unwrap_or_default(),
+        opened: open.opened.to_string(),
+        valid_until: instant(open.until.get()),
+    }
 }
 
 fn object_row(record: &ObjectRecord) -> admin::HeldObject {

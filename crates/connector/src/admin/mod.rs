@@ -251,7 +251,6 @@ calls! { {
     complete_transfer(ChangeTransferRequest) -> Transfer = transfers::complete;
     terminate_transfer(ChangeTransferRequest) -> Transfer = transfers::terminate;
     list_holdings(PageRequest) -> HoldingList = holdings::list;
-    show_holding(ShowHoldingRequest) -> Holding = holdings::show;
     delete_holding(ShowHoldingRequest) -> Holding = holdings::delete;
     list_duties(ListDutiesRequest) -> DutyList = duties::list;
     show_duty(ShowDutyRequest) -> DutyRow = duties::show;
@@ -268,6 +267,7 @@ calls! { {
     list_access_requests(PageRequest) -> AccessRequestList = approvals::list_access;
     show_access_request(DecideAccessRequest) -> AccessRequest = approvals::show_access;
 } by actor {
+    show_holding(ShowHoldingRequest) -> Holding = holdings::show;
     open_session(UseRequest) -> Session = sessions::open;
     list_sessions(PageRequest) -> SessionList = sessions::list;
     show_session(SessionRequest) -> Session = sessions::show;

@@ -85,7 +85,7 @@ fn may_touch(session: &Session, actor: &str) -> bool {
 }
 
 /// The user itself, the owner of the data folder, or root.
-fn is_of(user: &str, actor: &str) -> bool {
+pub(super) fn is_of(user: &str, actor: &str) -> bool {
     let owner = format!("uid {}", rustix::process::geteuid().as_raw());
     actor == user || actor == owner || actor == "uid 0"
 }

@@ -8,7 +8,7 @@ use proto::admin::{self, use_response::Step};
 use super::args::{HoldingsCommand, UseArgs};
 use super::client::Admin;
 use super::datasets::{clause_lines, page_request};
-use super::output::{Failure, Output, exit, facts};
+use super::output::{Failure, Output, exit, facts, table};
 
 /// Writing a file leaves an unsealed copy: an action of its own, which the policy must permit.
 const EXPORT: &str = "fl:export";
@@ -152,9 +152,11 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("copy", holding.state.clone()),
         ("transform", holding.transform.clone()),
         ("uses", holding.uses.to_string()),
+        ("counted by", holding.unit_of_count.clone()),
         ("uses left", uses_left(holding.uses_left)),
         ("first use", holding.first_use.clone()),
         ("changes at", holding.changes_at.clone()),
+        ("what changes", holding.changes.clone()),
     ]);
     if !holding.lease.is_empty() {
         let lease = facts(&[
@@ -164,24 +166,40 @@ fn holding_text(holding: &admin::Holding) -> String {
         ]);
         text.push_str(&format!("\n{lease}"));
     }
-    for object in &holding.objects {
-        text.push_str(&format!(
-            "\nobject  {} ({} bytes, {}) {}",
-            object.path, object.bytes, object.state, object.digest
-        ));
-    }
-    for duty in &holding.duties {
-        let evidence = if duty.evidence.is_empty() { String::new() } else { format!("; {}", duty.evidence) };
-        text.push_str(&format!(
-            "\nduty    {}: {} until {}{evidence}",
-            duty.action, duty.state, duty.deadline
-        ));
-    }
+    let section = |text: &mut String, name: &str, table: String| {
+        if !table.is_empty() {
+            text.push_str(&format!("\n\n{name}\n{table}"));
+        }
+    };
+    let may = table(["action", "now", "until", "needs"], &holding.may, |row| {
+        let now =
+            if row.code.is_empty() { row.outcome.clone() } else { format!("{}: {}", row.outcome, row.code) };
+        [row.action.clone(), now, row.until.clone(), row.needs.join(", ")]
+    });
+    section(&mut text, "may be done", may);
+    let duties = table(["duty", "state", "deadline", "by", "evidence"], &holding.duties, |duty| {
+        let [action, state, deadline] = [duty.action.clone(), duty.state.clone(), duty.deadline.clone()];
+        [action, state, deadline, duty.performed_by.clone(), duty.evidence.clone()]
+    });
+    section(&mut text, "duties", duties);
+    let sessions = table(["session", "user", "action", "purpose", "until"], &holding.sessions, |open| {
+        let [session, actor, action] = [open.session.clone(), open.actor.clone(), open.action.clone()];
+        [session, actor, action, open.purpose.clone(), open.valid_until.clone()]
+    });
+    section(&mut text, "open sessions", sessions);
+    let objects = table(["object", "bytes", "copy", "digest"], &holding.objects, |object| {
+        [object.path.clone(), object.bytes.to_string(), object.state.clone(), object.digest.clone()]
+    });
+    section(&mut text, "objects", objects);
     for copy in &holding.unsealed_copies {
         text.push_str(&format!("\nunsealed copy  {copy}"));
     }
+    let layers = table(["clause", "part", "term", "held"], &holding.layers, |held| {
+        [held.clause.clone(), held.part.clone(), held.term.clone(), held.layer.clone()]
+    });
+    section(&mut text, "how it is held", layers);
     if !holding.clauses.is_empty() {
-        text.push_str(&format!("\nclauses\n{}", clause_lines(&holding.clauses)));
+        section(&mut text, "clauses", clause_lines(&holding.clauses));
     }
     text
 }

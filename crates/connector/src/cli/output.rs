@@ -143,13 +143,7 @@ impl Output {
         if rows.is_empty() {
             return self.line("(none)");
         }
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header);
-        for value in rows {
-            table.add_row(row(value).map(|cell| clean(&cell)));
-        }
-        self.line(&table.to_string())?;
+        self.line(&table(header, rows, row))?;
         if next_page.is_empty() { Ok(()) } else { self.line(&format!("more: --page {next_page}")) }
     }
 
@@ -208,6 +202,20 @@ impl Output {
         drop(written);
         ExitCode::from(*exit)
     }
+}
+
+/// A table with a header; nothing for no rows.
+pub fn table<T, const N: usize>(header: [&str; N], rows: &[T], row: impl Fn(&T) -> [String; N]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    for value in rows {
+        table.add_row(row(value).map(|cell| clean(&cell)));
+    }
+    table.to_string()
 }
 
 /// Two columns of names and values; empty values are left out.

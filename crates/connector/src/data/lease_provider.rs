@@ -213,6 +213,7 @@ impl Deciding {
             return Err(Refusal::new(&uses::RESTORED, id.as_str()).into());
         }
         let policy = self.node.policies.compiled(held.signed.agreement().text())?;
+        crate::enforceable::count_unit(&policy)?;
         let term = records::found(policy.lease_millis(), &NOT_LEASED, id.as_str())?;
         let mut until = self.now.plus_millis(term);
         let mut uses = store.counter(&counter(id))?;

@@ -1,6 +1,7 @@
 //! The data plane in this connector: what it pulls, holds and lets be used, and how all of it is stopped.
 
 pub mod acts;
+pub mod counts;
 pub mod duties;
 pub mod events;
 pub mod holdings;
@@ -8,6 +9,8 @@ pub mod keys;
 pub mod lease_grant;
 pub mod lease_provider;
 pub mod leases;
+pub mod open_uses;
+pub mod outlook;
 pub mod provider;
 pub mod pull;
 pub mod push;
@@ -65,6 +68,8 @@ pub struct Data {
     session_limit: u32,
     /// Use sessions that stay open.
     pub sessions: sessions::Sessions,
+    /// Every open use session, these and those of one read.
+    pub open_uses: open_uses::OpenUses,
     running: Mutex<Running>,
     workers: Mutex<BTreeSet<String>>,
 }
@@ -134,6 +139,7 @@ impl Data {
             session_places: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
             session_limit: config.limits.use_sessions,
             sessions: sessions::Sessions::default(),
+            open_uses: open_uses::OpenUses::default(),
             running: Mutex::default(),
             workers: Mutex::default(),
         })

@@ -1,25 +1,29 @@
 //! Use sessions: the decision, the counter and the record are durable before the first byte is released.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use control_plane::ids::AgreementId;
 use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
 use data_plane::{
-    AgreementKey, ObjectRecord, SessionEnd, SessionId, TransformMark, UseGrant, UsePort, UseQuestion,
-    UseReceipt, UseRequest,
+    AgreementKey, ObjectId, ObjectRecord, SessionEnd, SessionId, TransformMark, UseGrant, UsePort,
+    UseQuestion, UseReceipt, UseRequest,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use identity::Typ;
-use policy::{Facts, Policy, Source, Value};
+use policy::{CountUnit, Facts, Policy, Source, Value};
 use serde::Serialize;
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
 
 use super::acts::{self, Standing};
+use super::counts::{self, Cost, Counted, Step};
 use super::holdings::{self, Holding};
 use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
+use super::open_uses::{OpenUse, Until};
 use super::situation::{self, Situation};
 use super::{duties, events, sessions, transforms};
 use crate::driver::records;
@@ -44,16 +48,18 @@ control_plane::refusal_codes! {
 
 /// The use that a person or program asks for, with what is known about it.
 #[derive(Clone)]
-struct Asked {
-    held: HeldAgreement,
+pub(super) struct Asked {
+    pub(super) held: HeldAgreement,
     holding: Holding,
     policy: Arc<Policy>,
-    spent: u64,
+    counted: Counted,
+    /// What the step in question costs.
+    cost: Cost,
     /// Whether the provider shares the keys.
-    leased: bool,
+    pub(super) leased: bool,
     /// What the provider did to the data before it left.
     transform: Option<TransformMark>,
-    duties: Standing,
+    pub(super) duties: Standing,
     events: Vec<(String, String)>,
 }
 
@@ -62,14 +68,29 @@ pub struct SessionPort {
     node: Arc<Node>,
     /// Objects that the session is to begin with: under a lease their shares come with the first request.
     objects: Vec<u32>,
-    /// What the session was granted on; the same facts, but for time and lease, decide while it lasts.
-    granted: OnceLock<(Asked, SessionUse)>,
+    /// Whether it is about one object, which is paid for when it opens; of several nobody knows yet which are read.
+    with_object: bool,
+    granted: OnceLock<Begun>,
+    /// Objects that this session has paid for, where objects are counted.
+    paid: Arc<tokio::sync::Mutex<BTreeSet<ObjectId>>>,
+    /// The day that it has paid for, where days are counted.
+    day: AtomicI64,
+    /// The end of the last decision, for whoever looks at what is open.
+    until: Until,
+}
+
+/// What a session was granted on; the same facts, but for time and lease, decide while it lasts.
+struct Begun {
+    asked: Asked,
+    of: SessionUse,
+    request: UseRequest,
 }
 
 impl Drop for SessionPort {
     /// A session that was dropped without being closed keeps no lease alive.
     fn drop(&mut self) {
-        if let Some((asked, of)) = self.granted.get() {
+        if let Some(Begun { asked, of, .. }) = self.granted.get() {
+            self.node.data.open_uses.ended(&of.session);
             leases::release(&self.node, &asked.held, &of.session);
         }
     }
@@ -78,45 +99,84 @@ impl Drop for SessionPort {
 impl SessionPort {
     /// For one session.
     pub fn new(node: Arc<Node>) -> Self {
-        Self { node, objects: Vec::new(), granted: OnceLock::new() }
+        Self {
+            node,
+            objects: Vec::new(),
+            granted: OnceLock::new(),
+            with_object: false,
+            paid: Arc::default(),
+            day: AtomicI64::new(0),
+            until: Until::new(None),
+        }
     }
 
     /// The session begins with these objects.
     #[must_use]
     pub fn beginning_with(mut self, objects: &[&ObjectRecord]) -> Self {
         self.objects = objects.iter().filter_map(|record| holdings::object_index(record.object())).collect();
+        if let [only] = objects {
+            self.with_object = true;
+            self.paid = Arc::new(tokio::sync::Mutex::new([only.object().clone()].into()));
+        }
         self
     }
 
     /// Row and key to open an object with in this session: as they are, or under a lease with the provider's share.
+    /// Where objects are counted, it is counted before.
     pub async fn unlock(
         &self,
         record: ObjectRecord,
         key: AgreementKey,
     ) -> Result<(ObjectRecord, AgreementKey), Error> {
-        match self.granted.get() {
-            Some((asked, of)) if asked.leased => {
-                leases::unlock(&self.node, &asked.held, of, &record, &key).await
-            }
-            _ => Ok((record, key)),
+        let begun = self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
+        self.pay_for(begun, record.object()).await?;
+        if begun.asked.leased {
+            return leases::unlock(&self.node, &begun.asked.held, &begun.of, &record, &key).await;
         }
+        Ok((record, key))
+    }
+
+    /// Counts an object that this session has not opened before, where objects are counted.
+    async fn pay_for(&self, begun: &Begun, object: &ObjectId) -> Result<(), Error> {
+        if begun.asked.counted.unit != CountUnit::Object {
+            return Ok(());
+        }
+        // Held until it is counted: two readers of one object pay once.
+        let mut paid = self.paid.clone().lock_owned().await;
+        if paid.contains(object) {
+            return Ok(());
+        }
+        let (node, object) = (self.node.clone(), object.clone());
+        let (request, session) = (begun.request.clone(), begun.of.session.clone());
+        // A task of its own: a reader that goes away meanwhile does not make it forget what it paid for.
+        let paying = tokio::spawn(async move {
+            pay(node, request, session, Step::Object { again: false }, Some(&object)).await?;
+            paid.insert(object);
+            Ok(())
+        });
+        paying.await.map_err(Error::ours)?
     }
 
     /// Under a leased agreement: what we would refuse ourselves is not asked of the provider, which counts.
     async fn lease(&self, request: &UseRequest, of: &SessionUse, now: UnixMillis) -> Result<bool, Error> {
         let (node, id) = (self.node.clone(), request.agreement.clone());
-        let asked = self.node.store.read(move |store| asked(&node, store, &id, now)).await?;
+        let step = self.opening();
+        let asked = self.node.store.read(move |store| asked(&node, store, &id, step, now)).await?;
         if !asked.leased {
             return Ok(false);
         }
         decide(&self.node, &asked, request, Some(now), now)?;
-        let counted = uses_left(&asked.policy, asked.spent, now).is_some();
+        let counted = uses_left(&asked.policy, asked.counted.spent, now).is_some();
         // On the list first: the renewal that follows names it.
         self.node.data.leases.opened(&request.agreement, of.clone());
         leases::for_session(&self.node, &asked.held, &self.objects, of, counted)
             .await
             .map_err(NoLease::into_error)?;
         Ok(true)
+    }
+
+    fn opening(&self) -> Step {
+        Step::Opens { with_object: self.with_object }
     }
 
     async fn open_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
@@ -130,10 +190,13 @@ impl SessionPort {
         };
         let leased = self.lease(&request, &of, now).await;
         let on_the_list = (request.agreement.clone(), session.clone());
+        let open = request.clone();
+        let begun = request.clone();
         let no_lease = leased.err().map(Error::into_refusal);
         let now = self.node.clock.trusted_now()?;
+        let step = self.opening();
         let opened = self.node.store.write(move |tx| {
-            let asked = asked(&node, tx, &request.agreement, now)?;
+            let asked = asked(&node, tx, &request.agreement, step, now)?;
             let decided = match no_lease {
                 Some(refusal) => Err(refusal),
                 None => decide(&node, &asked, &request, lease_at(&node, &asked, now), now),
@@ -156,21 +219,34 @@ impl SessionPort {
             self.node.data.leases.ended(&on_the_list.0, &on_the_list.1);
         })?;
         crash_point("use-counted");
+        self.until.set(until);
+        let (session, until_shown) = (on_the_list.1, self.until.clone());
+        self.node.data.open_uses.opened(OpenUse { session, request: open, opened: now, until: until_shown });
         // `open` is called once for each session; a second value would be the same.
-        drop(self.granted.set((asked, of)));
+        self.day.store(counts::day(now), Ordering::Relaxed);
+        drop(self.granted.set(Begun { asked, of, request: begun }));
         Ok(question.permit(until))
     }
 
-    fn recheck_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
+    async fn recheck_session(&self, question: UseQuestion) -> Result<UseGrant, Refusal> {
         let now = self.node.clock.trusted_now()?;
-        let (asked, _) =
-            self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
+        let begun = self.granted.get().ok_or_else(|| Refusal::new(&AGREEMENT_NOT_FOUND, "no session"))?;
+        let asked = &begun.asked;
+        if asked.counted.unit == CountUnit::Day && self.day.load(Ordering::Relaxed) != counts::day(now) {
+            // Another day began: it is counted before anything of it is released.
+            let (node, request) = (self.node.clone(), begun.request.clone());
+            let paid = pay(node, request, begun.of.session.clone(), Step::GoesOn, None).await;
+            let paid = paid.map_err(Error::into_refusal)?;
+            self.day.store(counts::day(paid), Ordering::Relaxed);
+        }
         let until = decide(&self.node, asked, question.request(), lease_at(&self.node, asked, now), now)?;
+        self.until.set(until);
         Ok(question.permit(until))
     }
 
     async fn close_session(&self, receipt: UseReceipt) -> Result<(), Refusal> {
-        if let Some((asked, of)) = self.granted.get() {
+        if let Some(Begun { asked, of, .. }) = self.granted.get() {
+            self.node.data.open_uses.ended(&of.session);
             leases::release(&self.node, &asked.held, &of.session);
         }
         let payload = receipt_payload(&receipt)?;
@@ -202,7 +278,7 @@ impl UsePort for SessionPort {
     }
 
     fn recheck(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>> {
-        std::future::ready(self.recheck_session(question)).boxed()
+        self.recheck_session(question).boxed()
     }
 
     fn closed(&self, receipt: UseReceipt) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -211,7 +287,13 @@ impl UsePort for SessionPort {
 }
 
 /// What is held and agreed, as the store has it.
-fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -> Result<Asked, Error> {
+pub(super) fn asked(
+    node: &Node,
+    store: &Snapshot<'_>,
+    id: &AgreementId,
+    step: Step,
+    now: UnixMillis,
+) -> Result<Asked, Error> {
     let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
     held.status.require_active()?;
     trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
@@ -228,7 +310,8 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -
         return Err(Refusal::new(&DUTY_OVERDUE, format!("{consequence}, as its consequence")).into());
     }
     let policy = node.policies.compiled(held.signed.agreement().text())?;
-    let spent = store.counter(&holdings::uses_counter(id))?;
+    let counted = counts::counted(store, id, &policy)?;
+    let cost = counted.cost(step, now);
     if restored::is_closed(store, id)? {
         return Err(Refusal::new(&RESTORED, id.as_str()).into());
     }
@@ -238,11 +321,11 @@ fn asked(node: &Node, store: &Snapshot<'_>, id: &AgreementId, now: UnixMillis) -
         false => None,
     };
     let events = events::running(store)?;
-    Ok(Asked { held, holding, policy, spent, leased, transform, duties, events })
+    Ok(Asked { held, holding, policy, counted, cost, leased, transform, duties, events })
 }
 
 /// The lease that a use rests on now.
-fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
+pub(super) fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
     let live = node.data.leases.live(asked.held.signed.agreement().id(), now);
     live.filter(|_| asked.leased).map(|granted| granted.last)
 }
@@ -276,13 +359,15 @@ fn decide(
         Some(refusal) => Err(refusal),
         None => {
             let leased = node.data.leases.live(agreement.id(), now).filter(|_| asked.leased);
-            let ends = [decision.valid_until, leased.map(|granted| granted.until), asked.duties.until];
+            let leased = leased.map(|granted| granted.until);
+            let ends = [decision.valid_until, leased, asked.duties.until, asked.counted.until(now)];
             Ok(ends.into_iter().flatten().min())
         }
     }
 }
 
-fn facts(
+/// What is known about a use.
+pub(super) fn facts(
     node: &Node,
     asked: &Asked,
     request: &UseRequest,
@@ -292,7 +377,8 @@ fn facts(
     let agreement = asked.held.signed.agreement();
     let facts = facts_about(Some(&node.statement.load().statement), now);
     let mut facts = transforms::fulfilled(&asked.policy, asked.transform.as_ref(), facts)
-        .uses_spent(asked.spent)
+        .uses_spent(asked.counted.before(asked.cost))
+        .unit_of_count(asked.counted.unit)
         .first_use(asked.holding.first_use().unwrap_or(now))
         .signed(agreement.timestamp());
     if let Some(lease) = lease {
@@ -324,6 +410,36 @@ fn user_id(actor: &str) -> Option<u32> {
     actor.strip_prefix("uid ")?.parse().ok()
 }
 
+/// Decides about a step of a session that is open, on what is known now, and counts what it costs. Tells when.
+async fn pay(
+    node: Arc<Node>,
+    request: UseRequest,
+    session: SessionId,
+    step: Step,
+    object: Option<&ObjectId>,
+) -> Result<UnixMillis, Error> {
+    let now = node.clock.trusted_now()?;
+    let mut fields = vec![("agreement", request.agreement.to_string()), ("session", session.to_string())];
+    fields.extend(object.map(|object| ("object", object.to_string())));
+    let worker = node.clone();
+    let paid = node.store.write(move |tx| {
+        let asked = asked(&worker, tx, &request.agreement, step, now)?;
+        if let Err(refusal) = decide(&worker, &asked, &request, lease_at(&worker, &asked, now), now) {
+            record_refusal(tx, &request, &refusal, now)?;
+            return Ok::<_, Error>(Err(refusal));
+        }
+        let spent = counts::count(tx, &request.agreement, &asked.counted, asked.cost, now)?;
+        if asked.cost == Cost::Unit {
+            fields.extend([("use", spent.to_string()), ("unit", asked.counted.unit.name().to_owned())]);
+            records::append_fields(tx, "use-counted", now, fields)?;
+        }
+        Ok(Ok(()))
+    });
+    paid.await??;
+    crash_point("unit-counted");
+    Ok(now)
+}
+
 /// Counts the use, marks the first one, and records the grant, in the transaction that decided.
 fn account(
     node: &Arc<Node>,
@@ -334,8 +450,7 @@ fn account(
     until: Option<UnixMillis>,
     now: UnixMillis,
 ) -> Result<(), Error> {
-    // The policy has the ceiling, and this transaction decided by the counter's value.
-    let _counted = tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
+    let spent = counts::count(tx, &request.agreement, &asked.counted, asked.cost, now)?;
     let mut holding = asked.holding.clone();
     if request.action == policy::vocab::action::EXPORT {
         // What leaves our reach is on record before the first byte does.
@@ -351,7 +466,10 @@ fn account(
     sessions::mark_open(tx, session.as_str(), request.agreement.as_str())?;
     let mut fields = request_fields(request);
     fields.push(("session", session.to_string()));
-    fields.push(("use", asked.spent.saturating_add(1).to_string()));
+    fields.push(("use", spent.to_string()));
+    if asked.counted.unit != CountUnit::Session {
+        fields.push(("unit", asked.counted.unit.name().to_owned()));
+    }
     if let Some(until) = until {
         fields.push(("validUntil", until.to_string()));
     }
@@ -460,7 +578,8 @@ pub async fn explain(
     let worker = node.clone();
     node.store
         .read(move |store| {
-            let asked = asked(&worker, store, &request.agreement, now)?;
+            let opening = Step::Opens { with_object: true };
+            let asked = asked(&worker, store, &request.agreement, opening, now)?;
             // Without a live lease: what the use would be answered if the provider granted one now.
             let lease = lease_at(&worker, &asked, now).unwrap_or(now);
             let facts = facts(&worker, &asked, &request, Some(lease), now);
@@ -475,18 +594,17 @@ pub async fn explain(
         .await
 }
 
-/// Uses left under an agreement now; `None` where it does not count.
-pub async fn left(node: &Node, id: &AgreementId) -> Result<Option<u64>, Error> {
-    let id = id.clone();
-    let (held, spent) = node
-        .store
+/// Uses left under an agreement now, by its policy's unit; `None` where it does not count.
+pub async fn left(node: &Arc<Node>, id: &AgreementId) -> Result<Option<u64>, Error> {
+    let (worker, id, now) = (node.clone(), id.clone(), node.now());
+    node.store
         .read(move |store| {
-            Ok::<_, Error>((records::agreement(store, &id)?, store.counter(&holdings::uses_counter(&id))?))
+            let Some(held) = records::agreement(store, &id)? else { return Ok(None) };
+            let policy = worker.policies.compiled(held.signed.agreement().text())?;
+            let counted = counts::counted(store, &id, &policy)?;
+            Ok(uses_left(&policy, counted.spent, now))
         })
-        .await?;
-    let Some(held) = held else { return Ok(None) };
-    let policy = node.policies.compiled(held.signed.agreement().text())?;
-    Ok(uses_left(&policy, spent, node.now()))
+        .await
 }
 
 /// Uses left under a policy that counts: how often the answer would still not be "spent". `None` where it does not

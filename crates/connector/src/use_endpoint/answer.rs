@@ -72,7 +72,8 @@ async fn answer(node: &Arc<Node>, link: &Link, request: &Request<Incoming>) -> R
             let name = percent_decode_str(name).decode_utf8().map_err(|_| nothing())?;
             let record = session.objects().iter().find(|object| object.name() == name);
             let record = record.ok_or_else(nothing)?.clone();
-            send(node, link, session, &record, request.headers())
+            let reads = *request.method() == Method::GET;
+            send(node, link, session, &record, request.headers(), reads).await
         }
     }
 }
@@ -109,12 +110,13 @@ pub fn object_url(node: &Node, session: &str, name: &str) -> String {
     format!("http://{bound}/sessions/{session}/objects/{name}")
 }
 
-fn send(
+async fn send(
     node: &Arc<Node>,
     link: &Link,
     session: Arc<Session>,
     record: &ObjectRecord,
     headers: &HeaderMap,
+    reads: bool,
 ) -> Result<Response, Refusal> {
     let tag = format!("\"{}\"", record.checksum());
     let same = |name| {
@@ -128,6 +130,10 @@ fn send(
     let whole = HeaderMap::new();
     let range = if same(header::IF_RANGE) == Some(false) { &whole } else { headers };
     let range = Range::asked(range, record.size())?;
+    // A refusal is an answer of its own, not a body that is cut.
+    if reads {
+        session.open_object(node, record.name()).await?;
+    }
     let reader = session.reader().ok_or_else(|| Refusal::new(&TOO_MANY_READERS, session.id()))?;
     let piece = Piece {
         node: node.clone(),
@@ -266,6 +272,8 @@ fn refused(refusal: &Refusal) -> Response {
         _ if code == &READ_ONLY => StatusCode::METHOD_NOT_ALLOWED,
         _ if code == &BAD_RANGE => StatusCode::RANGE_NOT_SATISFIABLE,
         _ if code == &NO_SUCH_SESSION || code == &NO_SUCH_RESOURCE => StatusCode::NOT_FOUND,
+        // Another object is not paid for; the session goes on.
+        _ if code == &policy::COUNT_SPENT => StatusCode::FORBIDDEN,
         Fault::Input => StatusCode::BAD_REQUEST,
         Fault::Identity => StatusCode::FORBIDDEN,
         Fault::Limit => StatusCode::TOO_MANY_REQUESTS,

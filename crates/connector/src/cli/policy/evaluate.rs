@@ -144,7 +144,13 @@ fn facts(shelf: &Shelf, args: &ExplainArgs) -> Result<Facts, Failure> {
 
 pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> {
     let policy = shelf.load(&args.file)?.as_if_agreed();
-    let facts = facts(shelf, args)?;
+    let mut facts = facts(shelf, args)?;
+    // Uses on the command line are told in the policy's own unit.
+    if (args.world.is_none() || args.uses.is_some())
+        && let Ok(Some(unit)) = policy.count_unit()
+    {
+        facts = facts.unit_of_count(unit);
+    }
     let action = crate::admin::holdings::expand_action(&args.action)
         .map_err(|error| Failure::from(error.into_refusal()))?;
     shelf.profiles.require_action(&action)?;

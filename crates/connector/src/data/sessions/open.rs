@@ -184,10 +184,18 @@ impl Session {
         self.readers.clone().try_acquire_owned().ok()
     }
 
+    /// Whether somebody reads from it now.
+    fn is_read(&self) -> bool {
+        self.readers.available_permits() < MAX_READERS
+    }
+
     /// Plaintext of an object from `offset`, at most `limit` and 1 MiB bytes.
     pub async fn read(&self, node: &Node, name: &str, offset: u64, limit: usize) -> Result<Bytes, Refusal> {
         let mut work = self.work.lock().await;
-        let read = self.read_in(node, &mut work, name, offset, limit).await;
+        let read = match self.opened_in(node, &mut work, name).await {
+            Ok(object) => self.read_in(node, &mut work, &object, offset, limit).await,
+            Err(refusal) => Err(refusal),
+        };
         let valid_until = work.session.as_ref().and_then(UseSession::valid_until);
         drop(work);
         match &read {
@@ -197,26 +205,36 @@ impl Session {
                 times.valid_until = valid_until;
                 times.bytes = times.bytes.saturating_add(bytes.len() as u64);
             }
-            // What a read was refused for ends the session, unless it is about the request alone.
-            Err(refusal) if refusal.code != &NO_SUCH_OBJECT && refusal.code != &TOO_MANY_OBJECTS => {
-                self.registered.stop(refusal);
-            }
-            Err(_) => {}
+            Err(refusal) => self.end_unless_about_request(refusal),
         }
         read
     }
 
-    async fn read_in(
+    /// Opens an object ahead of its first read: where objects are counted, it is counted, or refused.
+    pub async fn open_object(&self, node: &Node, name: &str) -> Result<(), Refusal> {
+        let mut work = self.work.lock().await;
+        let opened = self.opened_in(node, &mut work, name).await;
+        drop(work);
+        opened.map(drop).inspect_err(|refusal| self.end_unless_about_request(refusal))
+    }
+
+    /// What a read was refused for ends the session, unless it is about the request alone: another object may not be
+    /// known or not be paid for while those that are open go on.
+    fn end_unless_about_request(&self, refusal: &Refusal) {
+        if ![&NO_SUCH_OBJECT, &TOO_MANY_OBJECTS, &policy::COUNT_SPENT].contains(&refusal.code) {
+            self.registered.stop(refusal);
+        }
+    }
+
+    async fn opened_in(
         &self,
         node: &Node,
         work: &mut Work,
         name: &str,
-        offset: u64,
-        limit: usize,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Arc<SessionObject>, Refusal> {
         let session = work.session.as_mut().ok_or_else(|| self.why_over(node))?;
-        let object = match work.opened.get(name) {
-            Some(object) => object.clone(),
+        match work.opened.get(name) {
+            Some(object) => Ok(object.clone()),
             None => {
                 let record = self.objects.iter().find(|object| object.name() == name);
                 let record =
@@ -227,10 +245,21 @@ impl Session {
                 let object = self.keys.open(node, session, record).await;
                 let object = Arc::new(object.map_err(Error::into_refusal)?);
                 work.opened.insert(name.to_owned(), object.clone());
-                object
+                Ok(object)
             }
-        };
-        session.read(&object, offset, limit).await.map_err(|error| data_error(error).into_refusal())
+        }
+    }
+
+    async fn read_in(
+        &self,
+        node: &Node,
+        work: &mut Work,
+        object: &SessionObject,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Bytes, Refusal> {
+        let session = work.session.as_mut().ok_or_else(|| self.why_over(node))?;
+        session.read(object, offset, limit).await.map_err(|error| data_error(error).into_refusal())
     }
 
     fn why_over(&self, node: &Node) -> Refusal {
@@ -370,6 +399,8 @@ async fn over(node: &Node, session: &Session, what: Due) -> Option<Refusal> {
     match what {
         Due::Idle => Some(Refusal::new(&IDLE, "")),
         Due::Life => Some(Refusal::new(&OVER, "")),
+        // Whoever reads at that moment asks again: where days are counted, another one is paid for.
+        Due::Expired if session.is_read() => session.decide_again(node).await.err(),
         Due::Expired => Some(Refusal::new(&USE_EXPIRED, "")),
         Due::Recheck => session.decide_again(node).await.err(),
     }
