@@ -151,7 +151,7 @@ pub async fn use_first_byte(admin: &mut Admin, agreement: &str) -> anyhow::Resul
                 first.get_or_insert_with(|| began.elapsed());
             }
             Some(Step::Receipt(receipt)) => {
-                ensure!(receipt.receipt.is_empty(), "the session ended with {}", receipt.receipt);
+                ensure!(receipt.end.is_empty(), "the session ended with {}", receipt.end);
                 return first.context("a use session without a byte");
             }
             Some(Step::Data(_) | Step::Grant(_)) | None => {}
