@@ -106,7 +106,7 @@ impl Connector {
         let Settings { rules, more, limits, peers } = &self.settings;
         let listening = |known: &Option<String>| known.clone().unwrap_or_else(|| "[::1]:0".to_owned());
         let mut text = format!(
-            "participant = \"{}\"\ndata = \"data\"\n\n[listeners]\npeers = \"{}\"\nhealth = \"{}\"\nuse = \"[::1]:0\"\n\n\
+            "participant = \"{}\"\ndata = \"data\"\n\n[listeners]\npeers = \"{}\"\nhealth = \"{}\"\nuse = \"[::1]:0\"\nflight = \"[::1]:0\"\n\n\
              [authority]\naddress = \"{}\"\nrefresh_seconds = 1\n\n[catalogue]\npull_interval_seconds = 1\n\n\
              [sources.roots]\nshared = \"shared\"\n\n[limits]\n{limits}\n[logging]\nformat = \"json\"\n\n{rules}\n{more}\n",
             self.participant,

@@ -250,7 +250,8 @@ impl Session {
         Ok(())
     }
 
-    async fn decide_again(&self, node: &Node) -> Result<(), Refusal> {
+    /// Decides again, and neither counts nor releases anything: what was read a while ago is handed out only after it.
+    pub async fn decide_again(&self, node: &Node) -> Result<(), Refusal> {
         let mut work = self.work.lock().await;
         let session = work.session.as_mut().ok_or_else(|| self.why_over(node))?;
         let renewed = session.renew().await;
