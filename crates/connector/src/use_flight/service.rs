@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
@@ -12,8 +11,8 @@ use arrow_flight::{
 use control_plane::Refusal;
 use control_plane::ids::printable;
 use data_plane::{NOT_TABULAR, ObjectRecord};
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -24,9 +23,6 @@ use crate::data::sessions::Session;
 use crate::error::Error;
 use crate::node::Node;
 use crate::use_endpoint::checks::BAD_TOKEN;
-
-/// Bytes of one message, about: a batch that is larger leaves in parts.
-const MESSAGE_BYTES: usize = 1 << 20;
 
 /// The tables of whichever session a call's token opened.
 pub(super) struct Tables {
@@ -134,11 +130,7 @@ impl FlightService for Tables {
             Ok(self.open(session, name).await?.0)
         };
         let open: Open = begun.await.map_err(|refusal: Refusal| refused(&refusal))?;
-        let encoded = FlightDataEncoderBuilder::new()
-            .with_schema(open.schema())
-            .with_max_flight_data_size(MESSAGE_BYTES)
-            .build(open.batches(self.cut.clone()));
-        Ok(Response::new(encoded.map_err(Status::from).boxed()))
+        Ok(Response::new(open.messages(self.cut.clone()).boxed()))
     }
 
     async fn handshake(

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_flight::FlightData;
+use arrow_flight::encode::{FlightDataEncoder, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use arrow_schema::SchemaRef;
 use control_plane::Refusal;
 use data_plane::{DataError, ObjectRecord, StopSignal, TableReader};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::source::Source;
 use super::{TOO_MANY_TABLES, refused};
@@ -19,11 +22,13 @@ use crate::data::sessions::Session;
 use crate::node::Node;
 use crate::use_endpoint::TOO_MANY_READERS;
 
+/// Bytes of one message, about: a batch that is larger leaves in parts.
+const MESSAGE_BYTES: usize = 1 << 20;
 /// Batches decoded ahead of the client.
 const BATCHES_AHEAD: usize = 2;
 /// After its session ended, a stream has this long to take its last status. A client that reads nothing keeps what was
 /// released in the connection's buffers, and is then cut off.
-const LAST_STATUS: Duration = Duration::from_secs(2);
+const LAST_STATUS: Duration = Duration::from_secs(10);
 
 /// An opened table of a session, with its places among those that read.
 pub(super) struct Open {
@@ -61,25 +66,28 @@ impl Open {
         self.reader.rows()
     }
 
-    /// All batches; `cut` cuts the connection of a client that does not read on.
-    pub(super) fn batches(
+    /// All batches as messages; `cut` cuts the connection of a client that does not read on.
+    pub(super) fn messages(
         self,
         cut: CancellationToken,
-    ) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static {
+    ) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
+        let schema = self.schema();
         let Self { node, session, source, reader, places } = self;
         let (decoded, batches) = mpsc::channel(BATCHES_AHEAD);
         let stop = session.stop_signal();
-        tokio::task::spawn_blocking({
-            let stop = stop.clone();
+        let thread_stop = stop.clone();
+        tokio::task::spawn_blocking(move || {
+            decode(&source, reader, &decoded, thread_stop);
             // A place is free again only when its thread is.
-            move || {
-                decode(&source, reader, &decoded, stop);
-                drop(places);
-            }
+            drop(places);
         });
+        let batches = Decided { node, session, batches };
+        let messages = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .with_max_flight_data_size(MESSAGE_BYTES)
+            .build(futures::stream::try_unfold(batches, Decided::next));
         let cut = Cut::after_stop(stop.clone(), cut);
-        let sending = Sending { node, session, batches, stop, _cut: cut };
-        futures::stream::try_unfold(sending, Sending::next)
+        futures::stream::try_unfold(Sending { messages, stop, _cut: cut }, Sending::next)
     }
 }
 
@@ -121,40 +129,43 @@ fn decode(source: &Source, reader: TableReader, decoded: &mpsc::Sender<Decoded>,
     hand_over(Decoded::End);
 }
 
-/// Batches on their way to a client. Dropping it ends the reading.
-struct Sending {
+/// Batches of which each was decided when it is handed out: it was read before it was decoded, maybe a while ago.
+struct Decided {
     node: Arc<Node>,
     session: Arc<Session>,
     batches: mpsc::Receiver<Decoded>,
+}
+
+impl Decided {
+    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>, FlightError> {
+        let decided = match self.batches.recv().await {
+            Some(Decoded::Batch(batch)) => {
+                self.session.decide_again(&self.node).await.map(|()| Some((batch, self)))
+            }
+            Some(Decoded::End) => Ok(None),
+            Some(Decoded::Failed(refusal)) => Err(refusal),
+            None => Err(DataError::Worker.into_refusal()),
+        };
+        decided.map_err(|refusal| refused(&refusal).into())
+    }
+}
+
+/// Messages on their way to a client. Dropping it ends the reading.
+struct Sending {
+    messages: FlightDataEncoder,
     stop: StopSignal,
     _cut: Cut,
 }
 
 impl Sending {
-    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>, FlightError> {
-        match self.permitted().await {
-            Ok(Some(batch)) => Ok(Some((batch, self))),
-            Ok(None) => Ok(None),
-            Err(refusal) => Err(refused(&refusal).into()),
-        }
-    }
-
-    /// The next batch, decided about now: it was read when it was decoded, which may be a while ago.
-    async fn permitted(&mut self) -> Result<Option<RecordBatch>, Refusal> {
-        let item = tokio::select! {
+    /// The next message, unless the session is stopped: a batch of several is then cut short.
+    async fn next(mut self) -> Result<Option<(FlightData, Self)>, Status> {
+        let message = tokio::select! {
             biased;
-            reason = self.stop.stopped() => return Err(reason),
-            item = self.batches.recv() => item,
+            reason = self.stop.stopped() => return Err(refused(&reason)),
+            message = self.messages.next() => message,
         };
-        match item {
-            Some(Decoded::Batch(batch)) => {
-                self.session.decide_again(&self.node).await?;
-                Ok(Some(batch))
-            }
-            Some(Decoded::End) => Ok(None),
-            Some(Decoded::Failed(refusal)) => Err(refusal),
-            None => Err(DataError::Worker.into_refusal()),
-        }
+        Ok(message.transpose().map_err(Status::from)?.map(|message| (message, self)))
     }
 }
 

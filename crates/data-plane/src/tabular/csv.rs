@@ -13,6 +13,7 @@ use arrow_array::builder::{
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use control_plane::ids::printable;
 use csv::{ReaderBuilder, StringRecord};
 use policy::refusal::Refusal;
 
@@ -95,7 +96,7 @@ fn fill(
             if !values.push(cell) {
                 let kind = kinds.get(index).map(Kind::name).unwrap_or_default();
                 let name = schema.fields().get(index).map(|field| field.name().as_str()).unwrap_or_default();
-                let detail = format!("line {}, column `{name}`: no {kind}", records.line());
+                let detail = format!("line {}, column `{}`: no {kind}", records.line(), printable(name));
                 return Err(Refusal::new(&OTHER_TYPE, detail));
             }
         }

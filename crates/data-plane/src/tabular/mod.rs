@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use control_plane::ids::printable;
 use policy::refusal::Refusal;
 
 use crate::transform::Input;
@@ -83,7 +84,7 @@ impl TableReader {
     /// [`NOT_TABULAR`] by the name, [`MALFORMED_TABLE`], [`TOO_LARGE_TABLE`].
     pub fn open(name: &str, input: Arc<dyn Input>) -> Result<Self, Refusal> {
         let format = TableFormat::of(name);
-        let format = format.ok_or_else(|| Refusal::new(&NOT_TABULAR, format!("`{name}`")))?;
+        let format = format.ok_or_else(|| Refusal::new(&NOT_TABULAR, format!("`{}`", printable(name))))?;
         Ok(Self(match format {
             TableFormat::Csv => Kind::Csv(csv::Csv::open(input, b',')?),
             TableFormat::Tsv => Kind::Csv(csv::Csv::open(input, b'\t')?),

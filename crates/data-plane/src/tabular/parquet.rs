@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use control_plane::ids::printable;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
@@ -35,8 +36,7 @@ impl Parquet {
         check_description(&input)?;
         // The types are those of Parquet itself: a schema of Arrow that is embedded beside could say others.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata =
-            ArrowReaderMetadata::load(&input, options).map_err(|error| malformed(error.to_string()))?;
+        let metadata = ArrowReaderMetadata::load(&input, options).map_err(|error| unread(&error))?;
         check_sizes(metadata.metadata())?;
         let columns = metadata.schema().fields().len();
         if columns == 0 {
@@ -61,7 +61,7 @@ impl Parquet {
     ) -> Result<impl Iterator<Item = Result<RecordBatch, Refusal>> + Send, Refusal> {
         let rows = batch_rows(self.metadata.metadata());
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.input, self.metadata);
-        let reader = builder.with_batch_size(rows).build().map_err(|error| malformed(error.to_string()))?;
+        let reader = builder.with_batch_size(rows).build().map_err(|error| unread(&error))?;
         Ok(Rows(Some(reader)))
     }
 }
@@ -79,7 +79,7 @@ impl Iterator for Rows {
                 batch.get_array_memory_size()
             ))),
             Ok(batch) => Ok(batch),
-            Err(error) => Err(malformed(error.to_string())),
+            Err(error) => Err(unread(&error)),
         };
         if read.is_err() {
             self.0 = None;
@@ -89,7 +89,7 @@ impl Iterator for Rows {
 }
 
 fn check_description(input: &Whole) -> Result<(), Refusal> {
-    let cannot = |error: parquet::errors::ParquetError| malformed(error.to_string());
+    let cannot = |error: parquet::errors::ParquetError| unread(&error);
     let start = input.size.checked_sub(TAIL_BYTES as u64).ok_or_else(|| malformed("it is too short"))?;
     let tail = input.get_bytes(start, TAIL_BYTES).map_err(cannot)?;
     if !tail.ends_with(b"PAR1") {
@@ -101,6 +101,11 @@ fn check_description(input: &Whole) -> Result<(), Refusal> {
     }
     let start = start.checked_sub(u64::from(length)).ok_or_else(|| malformed("its description is cut"))?;
     footer::check(&input.get_bytes(start, length as usize).map_err(cannot)?)
+}
+
+/// What the library says of bytes that are another participant's, cut and cleaned.
+fn unread(error: &dyn std::fmt::Display) -> Refusal {
+    malformed(printable(&error.to_string()))
 }
 
 fn check_sizes(metadata: &ParquetMetaData) -> Result<(), Refusal> {
