@@ -22,6 +22,8 @@ pub struct Settings {
     pub more: String,
     /// `[limits]` keys.
     pub limits: String,
+    /// `listeners.flight`.
+    pub flight: String,
     /// Participants and where they are dialled.
     pub peers: Vec<(String, String)>,
 }
@@ -32,6 +34,7 @@ impl Default for Settings {
             rules: "[[negotiation.rules]]\naccept = \"automatic\"\naltered = \"manual\"\n".to_owned(),
             more: String::new(),
             limits: "longest_retry_seconds = 1\n".to_owned(),
+            flight: "[::1]:0".to_owned(),
             peers: Vec::new(),
         }
     }
@@ -103,10 +106,10 @@ impl Connector {
 
     /// Writes the settings file.
     pub fn write_settings(&self) {
-        let Settings { rules, more, limits, peers } = &self.settings;
+        let Settings { rules, more, limits, flight, peers } = &self.settings;
         let listening = |known: &Option<String>| known.clone().unwrap_or_else(|| "[::1]:0".to_owned());
         let mut text = format!(
-            "participant = \"{}\"\ndata = \"data\"\n\n[listeners]\npeers = \"{}\"\nhealth = \"{}\"\nuse = \"[::1]:0\"\n\n\
+            "participant = \"{}\"\ndata = \"data\"\n\n[listeners]\npeers = \"{}\"\nhealth = \"{}\"\nuse = \"[::1]:0\"\nflight = \"{flight}\"\n\n\
              [authority]\naddress = \"{}\"\nrefresh_seconds = 1\n\n[catalogue]\npull_interval_seconds = 1\n\n\
              [sources.roots]\nshared = \"shared\"\n\n[limits]\n{limits}\n[logging]\nformat = \"json\"\n\n{rules}\n{more}\n",
             self.participant,

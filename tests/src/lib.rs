@@ -16,6 +16,7 @@ pub mod cheat;
 pub mod command;
 pub mod connector;
 pub mod data;
+pub mod flight;
 pub mod outsider;
 pub mod process;
 pub mod reader;

@@ -35,6 +35,7 @@ pub mod transport;
 pub mod trust;
 pub mod upkeep;
 pub mod use_endpoint;
+pub mod use_flight;
 
 /// The administration socket's name in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -63,6 +63,8 @@ pub struct Node {
     pub bound: arc_swap::ArcSwapOption<(std::net::SocketAddr, std::net::SocketAddr)>,
     /// Where programs of this host read held data, once it is served.
     pub use_endpoint: std::sync::OnceLock<std::net::SocketAddr>,
+    /// Where they read its tables over Arrow Flight, once that is served.
+    pub use_flight: std::sync::OnceLock<std::net::SocketAddr>,
     /// The root of our Dataspace Protocol service over HTTP, once it listens.
     pub dsp_root: std::sync::OnceLock<String>,
     /// Set when the process is to end.

@@ -52,6 +52,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::trust::CODES,
         crate::use_endpoint::ANSWER_CODES,
         crate::use_endpoint::CHECK_CODES,
+        crate::use_flight::CODES,
         proto::fields::CODES,
     ];
     let lists = ours

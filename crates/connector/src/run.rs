@@ -88,6 +88,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     admin::sockets::serve(&node, &mut tasks)?;
     crate::http::server::start(&node, &mut tasks).await?;
     let uses = crate::use_endpoint::start(&node, &mut tasks).await?;
+    let flight = crate::use_flight::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
     restored::close_counted(&node).await?;
@@ -101,7 +102,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     data::pull::resume_all(&node).await?;
     data::push::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));
-    tracing::info!(participant = %node.us, peers = %peers_address, health = %health, uses = ?uses, "ready");
+    tracing::info!(participant = %node.us, peers = %peers_address, health = %health, uses = ?uses, flight = ?flight, "ready");
     Ok(Running { node, peers: peers_address, health, tasks })
 }
 
@@ -257,6 +258,7 @@ async fn open_node(
         refresh_lists: tokio::sync::Notify::new(),
         bound: arc_swap::ArcSwapOption::empty(),
         use_endpoint: std::sync::OnceLock::new(),
+        use_flight: std::sync::OnceLock::new(),
         dsp_root: std::sync::OnceLock::new(),
         stop: CancellationToken::new(),
     }))

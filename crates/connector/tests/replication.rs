@@ -101,7 +101,7 @@ impl Space {
         });
         let text = format!(
             "participant = \"{id}\"\ndata = \"{name}\"\nauthority.address = \"[::1]:1\"\n\
-             listeners.peers = \"[::1]:0\"\nlisteners.health = \"[::1]:0\"\nlisteners.use = \"off\"\n\
+             listeners.peers = \"[::1]:0\"\nlisteners.health = \"[::1]:0\"\nlisteners.use = \"off\"\nlisteners.flight = \"off\"\n\
              catalogue.subject_base = \"{base}\"\ncatalogue.pull_interval_seconds = 86400\n\
              sources.roots.open = \"sources\"\n{peer}"
         );

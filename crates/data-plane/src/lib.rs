@@ -14,6 +14,7 @@ mod manifest;
 mod sealed;
 mod source;
 mod stop;
+mod tabular;
 mod transform;
 mod use_session;
 
@@ -33,6 +34,7 @@ pub use ports::{
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
 pub use source::{AppliedTransform, HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};
 pub use stop::{StopHandle, StopSignal, stop_pair};
+pub use tabular::{Batches, NOT_TABULAR, SAMPLE_BYTES, TableFormat, TableReader};
 pub use transform::{
     Format, Input, MAX_DECLARATION_BYTES, PERFORMABLE, Performed, Salt, Transform, TransformMark,
 };
@@ -54,6 +56,7 @@ pub const CODES: &[&[&Code]] = &[
     source::CODES,
     source::http::CODES,
     stop::CODES,
+    tabular::CODES,
     transform::CODES,
     use_session::CODES,
 ];

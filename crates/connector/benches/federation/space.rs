@@ -161,7 +161,7 @@ impl Connector {
     fn write_settings(&self, authority: &str, other: &Self) -> anyhow::Result<()> {
         fs::create_dir_all(self.sources())?;
         let text = format!(
-            "participant = \"{}\"\ndata = \"data\"\n[listeners]\npeers = \"{}\"\nhealth = \"[::1]:0\"\nuse = \"[::1]:0\"\n\
+            "participant = \"{}\"\ndata = \"data\"\n[listeners]\npeers = \"{}\"\nhealth = \"[::1]:0\"\nuse = \"[::1]:0\"\nflight = \"[::1]:0\"\n\
              [authority]\naddress = \"{authority}\"\n[catalogue]\npull_interval_seconds = 1\n\
              [sources.roots]\nshared = \"shared\"\n[[negotiation.rules]]\naccept = \"automatic\"\n\
              [[peers]]\nparticipant = \"{}\"\naddresses = [\"{}\"]\n",

@@ -10,7 +10,7 @@ use super::instant;
 use crate::data::sessions::{self, NO_SUCH_SESSION, Opened, Session, Wanted};
 use crate::error::Error;
 use crate::node::Node;
-use crate::use_endpoint;
+use crate::{use_endpoint, use_flight};
 
 /// Opens a session; its token is told here and nowhere else.
 pub async fn open(
@@ -114,8 +114,10 @@ fn shown(node: &Node, session: &Session) -> admin::Session {
                 bytes: object.size(),
                 digest: object.checksum().to_string(),
                 url: use_endpoint::object_url(node, session.id(), object.name()),
+                ticket: use_flight::ticket(object.name()).unwrap_or_default(),
             })
             .collect(),
         token: String::new(),
+        flight: use_flight::url(node),
     }
 }

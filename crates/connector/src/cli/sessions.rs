@@ -68,6 +68,11 @@ fn text(session: &admin::Session) -> String {
     for object in &session.objects {
         text.push_str(&format!("\nobject  {} ({} bytes) {}", object.path, object.bytes, object.url));
     }
+    let tables =
+        session.objects.iter().filter(|object| !object.ticket.is_empty() && !session.flight.is_empty());
+    for table in tables.clone() {
+        text.push_str(&format!("\ntable   {} at {} (Arrow Flight)", table.ticket, session.flight));
+    }
     // Only whoever opened it has the token, and needs to know what to do with it.
     let (false, Some(object)) = (session.token.is_empty(), session.objects.first()) else { return text };
     let (token, url) = (&session.token, &object.url);
@@ -75,6 +80,11 @@ fn text(session: &admin::Session) -> String {
         "\n\ncurl    curl -g -H 'Authorization: Bearer {token}' '{url}'\n\
          pandas  pd.read_csv('{url}', storage_options={{'Authorization': 'Bearer {token}'}})\n\
          DuckDB  CREATE SECRET (TYPE http, BEARER_TOKEN '{token}'); SELECT * FROM read_csv('{url}');"
+    ));
+    let Some(table) = tables.clone().next() else { return text };
+    text.push_str(&format!(
+        "\npyarrow flight.connect('{}').do_get(flight.Ticket('{}'), flight.FlightCallOptions(headers=[(b'authorization', b'Bearer {token}')])).read_all()",
+        session.flight, table.ticket
     ));
     text
 }

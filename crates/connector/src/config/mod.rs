@@ -87,6 +87,9 @@ pub struct Listeners {
     /// Held data for programs of this host, always a loopback address; `None` where it is off. Default `[::1]:7460`;
     /// port 0 lets the system choose.
     pub use_endpoint: Option<SocketAddr>,
+    /// The tables among it over Arrow Flight, always a loopback address; `None` where it is off. Default `[::1]:7461`;
+    /// port 0 lets the system choose.
+    pub flight: Option<SocketAddr>,
 }
 
 /// `[administration]`: who besides the owner of the data folder reaches this connector on its host. A socket serves its

@@ -30,6 +30,7 @@ const PEERS_DEFAULT: SocketAddr =
 const HEALTH_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7470);
 
 const USE_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7460);
+const FLIGHT_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7461);
 
 const HOUR: u32 = 3_600;
 const DAY: u32 = 24 * HOUR;
@@ -83,11 +84,9 @@ pub(super) fn config(top: &Reader<'_>, base: &Path) -> Option<Config> {
 fn listeners(section: &Reader<'_>) -> Option<Listeners> {
     let peers = section.or("peers", PEERS_DEFAULT, values::listening);
     let health = section.or("health", HEALTH_DEFAULT, values::loopback);
-    let use_endpoint = section.or("use", Some(USE_DEFAULT), |value| match values::text(value)? {
-        "off" => Ok(None),
-        _ => values::loopback(value).map(Some),
-    });
-    let (peers, health, use_endpoint) = (peers?, health?, use_endpoint?);
+    let use_endpoint = section.or("use", Some(USE_DEFAULT), values::loopback_or_off);
+    let flight = section.or("flight", Some(FLIGHT_DEFAULT), values::loopback_or_off);
+    let (peers, health, use_endpoint, flight) = (peers?, health?, use_endpoint?, flight?);
     if peers.port() != 0 && peers.port() == health.port() {
         section.refuse(
             "health",
@@ -96,12 +95,16 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
         );
         return None;
     }
-    let taken = |port: u16| port != 0 && (port == peers.port() || port == health.port());
-    if use_endpoint.is_some_and(|address| taken(address.port())) {
-        section.refuse("use", &CONFLICT, "the port is that of another listener, too");
-        return None;
+    let mut taken = vec![peers.port(), health.port()];
+    for (key, address) in [("use", use_endpoint), ("flight", flight)] {
+        let Some(port) = address.map(|address| address.port()).filter(|port| *port != 0) else { continue };
+        if taken.contains(&port) {
+            section.refuse(key, &CONFLICT, "the port is that of another listener, too");
+            return None;
+        }
+        taken.push(port);
     }
-    Some(Listeners { peers, health, use_endpoint })
+    Some(Listeners { peers, health, use_endpoint, flight })
 }
 
 fn administration(section: &Reader<'_>, base: &Path) -> Option<Administration> {

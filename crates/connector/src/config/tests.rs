@@ -64,6 +64,8 @@ fn three_lines_are_enough_and_the_rest_has_defaults() {
     assert_eq!(config.data, folder.path().join("state"));
     assert_eq!(config.listeners.peers.to_string(), "[::]:7443");
     assert_eq!(config.listeners.health.to_string(), "[::1]:7470");
+    let for_programs = [config.listeners.use_endpoint, config.listeners.flight];
+    assert_eq!(for_programs.map(|address| address.unwrap().to_string()), ["[::1]:7460", "[::1]:7461"]);
     assert_eq!(config.authority.refresh, Duration::from_secs(3_600));
     assert_eq!(config.authority.revocation_grace, Duration::from_secs(43_200));
     assert_eq!(config.catalogue.subject_base, "https://hong-kong.example/id/");
@@ -78,7 +80,7 @@ fn everything_can_be_set() {
     let text = format!(
         r#"{LEAST}
         authority.roots = "good.pem"
-        listeners = {{ peers = "[::1]:0", health = "127.0.0.1:0", use = "off" }}
+        listeners = {{ peers = "[::1]:0", health = "127.0.0.1:0", use = "off", flight = "off" }}
         [[peers]]
         participant = "did:web:macao.example"
         addresses = ["Macao.Example:7443", "[2001:db8::7]:7443", "192.0.2.7:1"]
@@ -168,6 +170,10 @@ fn one_problem_each() {
         ("listeners.peers = \"7443\"", &["4 listeners.peers bad-value: as in `[::]:7443`"]),
         ("listeners.health = \"[::]:7470\"", &["4 listeners.health bad-value: reached from outside"]),
         ("listeners.peers = \"[::1]:7470\"", &["4 listeners.health conflict: port 7470"]),
+        ("listeners.use = \"[::1]:7461\"", &["4 listeners.flight conflict: another listener"]),
+        ("listeners.flight = \"[::1]:7443\"", &["4 listeners.flight conflict: another listener"]),
+        ("listeners.flight = \"[::]:7461\"", &["4 listeners.flight bad-value: reached from outside"]),
+        ("listeners.flight = \"on\"", &["4 listeners.flight bad-value: as in `[::]:7443`"]),
         ("[limits]\ndrain_seconds = 601", &["5 limits.drain_seconds bad-value: between 0 and 600, is 601"]),
         ("[limits]\ndrain_seconds = -1", &["5 limits.drain_seconds bad-value: between 0 and 600, is -1"]),
         ("[limits]\ndrain_seconds = 1.5", &["5 limits.drain_seconds bad-value: is a fraction"]),

@@ -208,6 +208,14 @@ pub(super) fn loopback(value: &Value) -> Parsed<SocketAddr> {
     Ok(address)
 }
 
+/// A loopback address, or `off`.
+pub(super) fn loopback_or_off(value: &Value) -> Parsed<Option<SocketAddr>> {
+    match text(value)? {
+        "off" => Ok(None),
+        _ => loopback(value).map(Some),
+    }
+}
+
 /// An address to dial.
 pub(super) fn address(value: &Value) -> Parsed<Address> {
     Address::parse(text(value)?).map_err(bad)

@@ -89,7 +89,7 @@ impl Place {
             "# Settings of one campus of `fairlead demo`; connector-config/hong-kong.toml explains every setting.\n\
              participant = \"{uri}\"\n\
              data = \"{name}\"\n\n\
-             [listeners]\npeers = \"{listen}\"\nhealth = \"[::1]:0\"\nuse = \"[::1]:0\"\n\n\
+             [listeners]\npeers = \"{listen}\"\nhealth = \"[::1]:0\"\nuse = \"[::1]:0\"\nflight = \"[::1]:0\"\n\n\
              [authority]\naddress = \"{authority}\"\n\n\
              [catalogue]\npull_interval_seconds = 1\n\n\
              # What meets the published policy is accepted at once; other terms end the negotiation.\n\

@@ -7,7 +7,7 @@ use control_plane::Refusal;
 use hyper::{HeaderMap, Uri, header};
 
 use super::{Link, owner};
-use crate::data::sessions::Session;
+use crate::data::sessions::{Ended, Session};
 use crate::http::identity::credential;
 use crate::node::Node;
 
@@ -35,11 +35,12 @@ pub fn require_local(headers: &HeaderMap, uri: &Uri, local: SocketAddr) -> Resul
         return Err(Refusal::new(&FROM_A_PAGE, ""));
     }
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    // An absolute form of the target names the host, too.
+    // An absolute form of the target names the host, too; HTTP/2 has no other.
     let hosts = [named, uri.authority().map(|authority| authority.as_str())];
     let fits = |host: &str| LOCAL_NAMES.iter().any(|name| *host == format!("{name}:{}", local.port()));
-    if named.is_none() || !hosts.iter().flatten().all(|host| fits(host)) {
-        let shown = control_plane::ids::printable(named.unwrap_or_default());
+    let mut given = hosts.iter().flatten().peekable();
+    if given.peek().is_none() || !given.all(|host| fits(host)) {
+        let shown = control_plane::ids::printable(named.or_else(|| uri.host()).unwrap_or_default());
         return Err(Refusal::new(&OTHER_HOST, format!("`{shown}`")));
     }
     Ok(())
@@ -60,6 +61,20 @@ pub fn session(node: &Node, link: &Link, id: &str, headers: &HeaderMap) -> Resul
             Some(_) | None => return Err(bad()),
         },
     };
+    of_its_user(link, found)
+}
+
+/// The same for a protocol whose calls name no session: the token tells which.
+///
+/// # Errors
+/// Those of [`session`].
+pub fn session_of_token(node: &Node, link: &Link, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+    let shown = credential(headers).unwrap_or_default();
+    let found = node.data.sessions.opened_by(shown);
+    of_its_user(link, found.ok_or_else(|| Refusal::new(&BAD_TOKEN, ""))?)
+}
+
+fn of_its_user(link: &Link, found: Result<Arc<Session>, Ended>) -> Result<Arc<Session>, Refusal> {
     let actor = match &found {
         Ok(session) => session.request().actor.as_str(),
         Err(ended) => ended.actor.as_str(),
@@ -98,6 +113,8 @@ mod tests {
         }
         check(None, None, "/sessions/x", Some("use/other-host"));
         check(Some("[::1]:7460"), None, "http://evil.example/sessions/x", Some("use/other-host"));
+        check(None, None, "http://[::1]:7460/sessions/x", None);
+        check(None, None, "http://evil.example/sessions/x", Some("use/other-host"));
         check(Some("[::1]:7460"), Some("null"), "/sessions/x", Some("use/from-a-web-page"));
         check(Some("[::1]:7460"), Some("http://localhost:7460"), "/sessions/x", Some("use/from-a-web-page"));
     }

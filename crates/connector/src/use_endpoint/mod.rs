@@ -4,7 +4,7 @@
 //! decides again; when it ends, the connection is cut, and the next request tells why.
 
 mod answer;
-mod checks;
+pub(crate) mod checks;
 mod owner;
 
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::run::CANNOT_LISTEN;
 
-pub use answer::{CODES as ANSWER_CODES, object_url};
+pub use answer::{CODES as ANSWER_CODES, TOO_MANY_READERS, object_url};
 pub use checks::CODES as CHECK_CODES;
 
 /// Connections at once: some parallel readers for each of a few sessions.
@@ -56,11 +56,16 @@ pub async fn start(node: &Arc<Node>, tasks: &mut JoinSet<()>) -> Result<Option<S
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let bound = listener.local_addr().map_err(Error::ours)?;
     node.use_endpoint.set(bound).map_err(|_| Error::ours("the use endpoint is served twice"))?;
-    tasks.spawn(serve(node.clone(), listener));
+    tasks.spawn(serve(node.clone(), listener, connection));
     Ok(Some(bound))
 }
 
-async fn serve(node: Arc<Node>, listener: TcpListener) {
+/// Accepts until the node stops, and hands each connection on.
+pub(crate) async fn serve<C, F>(node: Arc<Node>, listener: TcpListener, connection: C)
+where
+    C: Fn(Arc<Node>, TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = async {
@@ -71,14 +76,14 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
             () = node.stop.cancelled() => return,
             (place, accepted) = accepted => match accepted {
                 Ok((stream, remote)) => {
-                    let node = node.clone();
+                    let served = connection(node.clone(), stream, remote);
                     tokio::spawn(async move {
-                        connection(node, stream, remote).await;
+                        served.await;
                         drop(place);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the use endpoint cannot accept");
+                    tracing::warn!(%error, "an endpoint for programs of this host cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -95,7 +95,7 @@ impl Input for Vec<u8> {
 }
 
 /// An input from a place on.
-pub(super) struct From {
+pub(crate) struct From {
     input: Arc<dyn Input>,
     offset: u64,
 }

@@ -23,6 +23,7 @@ use zeroize::Zeroize;
 
 pub use declaration::{MAX_DECLARATION_BYTES, PERFORMABLE, Performed, Transform, TransformMark};
 pub use format::{Format, Input};
+pub(crate) use parquet_table::{MAX_COLUMN_CHUNK_BYTES, MAX_FOOTER_BYTES, Whole};
 
 use cell::{Column, Row};
 use pipeline::Pipeline;

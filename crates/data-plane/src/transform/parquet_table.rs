@@ -47,9 +47,9 @@ const TAIL_BYTES: usize = 8;
 
 /// An input as the parquet library reads it.
 #[derive(Clone)]
-struct Whole {
-    input: Arc<dyn Input>,
-    size: u64,
+pub(crate) struct Whole {
+    pub(crate) input: Arc<dyn Input>,
+    pub(crate) size: u64,
 }
 
 pub(super) struct ParquetTable {

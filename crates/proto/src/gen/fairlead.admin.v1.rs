@@ -1178,6 +1178,9 @@ pub struct Session {
     /// Told once, when it is opened.
     #[prost(string, tag = "14")]
     pub token: ::prost::alloc::string::String,
+    /// Where its tables are read over Arrow Flight; empty where that is off.
+    #[prost(string, tag = "20")]
+    pub flight: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1191,6 +1194,9 @@ pub struct SessionObject {
     /// Where it is read; empty where the use endpoint is off.
     #[prost(string, tag = "4")]
     pub url: ::prost::alloc::string::String,
+    /// Its ticket over Arrow Flight; empty where it is no table.
+    #[prost(string, tag = "10")]
+    pub ticket: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -95,6 +95,14 @@ impl Sessions {
         held(&self.ended).iter().find(|ended| ended.id == id).cloned()
     }
 
+    /// The session that this token opens, or opened while that is remembered: for calls that name no session.
+    pub fn opened_by(&self, shown: &str) -> Option<Result<Arc<Session>, Ended>> {
+        if let Some(session) = held(&self.open).values().find(|session| session.is_opened_by(shown)) {
+            return Some(Ok(session.clone()));
+        }
+        held(&self.ended).iter().find(|ended| ended.is_of(shown)).cloned().map(Err)
+    }
+
     /// Every open session, oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
         let mut all: Vec<_> = held(&self.open).values().cloned().collect();

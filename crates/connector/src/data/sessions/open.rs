@@ -290,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Decides again on the facts of now; what it refuses ends the session.
+    /// Decides again, and neither counts nor releases anything: what was read a while ago is handed out only after it.
     pub async fn decide_again(&self, node: &Node) -> Result<(), Refusal> {
         let mut work = self.work.lock().await;
         let session = work.session.as_mut().ok_or_else(|| self.why_over(node))?;
