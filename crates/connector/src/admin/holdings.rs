@@ -101,6 +101,7 @@ async fn describe(node: &Arc<Node>, holding: Holding, tag: Option<&str>) -> Resu
         agreement_status: held.status.name().to_owned(),
         unsealed_copies: holding.unsealed,
         transform: holding.transform.unwrap_or_default(),
+        derived_from: holding.derived_from,
     })
 }
 

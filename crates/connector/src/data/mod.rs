@@ -8,6 +8,7 @@ pub mod keys;
 pub mod lease_grant;
 pub mod lease_provider;
 pub mod leases;
+pub mod onward;
 pub mod provider;
 pub mod pull;
 pub mod push;
@@ -65,6 +66,8 @@ pub struct Data {
     session_limit: u32,
     /// Use sessions that stay open.
     pub sessions: sessions::Sessions,
+    /// Told when what was passed on may have to follow its source.
+    pub onward: tokio::sync::Notify,
     running: Mutex<Running>,
     workers: Mutex<BTreeSet<String>>,
 }
@@ -134,6 +137,7 @@ impl Data {
             session_places: Arc::new(Semaphore::new(config.limits.use_sessions as usize)),
             session_limit: config.limits.use_sessions,
             sessions: sessions::Sessions::default(),
+            onward: tokio::sync::Notify::new(),
             running: Mutex::default(),
             workers: Mutex::default(),
         })
@@ -151,11 +155,13 @@ impl Data {
     /// Stops everything that runs with a participant.
     pub fn stop_peer(&self, peer: &ParticipantId, reason: &Refusal) {
         self.leases.forget_of(peer);
+        self.onward.notify_one();
         self.stop(reason, |of| of.peer == *peer);
     }
 
     /// Stops everything that runs under an agreement, unless it may be acted on.
     pub fn agreement_changed(&self, held: &HeldAgreement) {
+        self.onward.notify_one();
         if let Err(reason) = held.status.require_active() {
             self.stop_agreement(held.signed.agreement().id(), &reason);
         }
@@ -164,6 +170,7 @@ impl Data {
     /// Stops everything under an agreement, and drops what its key leases brought.
     pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
         self.leases.forget(agreement);
+        self.onward.notify_one();
         self.stop(reason, |of| of.agreement == *agreement);
     }
 

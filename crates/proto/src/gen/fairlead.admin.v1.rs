@@ -79,7 +79,7 @@ pub struct PublishDatasetRequest {
     /// The self-description in Turtle.
     #[prost(string, tag = "1")]
     pub turtle: ::prost::alloc::string::String,
-    /// `file:ROOT/path`, `directory:ROOT/path` or `http(s)://…`
+    /// `file:ROOT/path`, `directory:ROOT/path`, `http(s)://…`, or `holding:AGREEMENT` for a copy that is held
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
     /// Only check; publish nothing.
@@ -88,6 +88,9 @@ pub struct PublishDatasetRequest {
     /// The declaration of a transform (JSON); empty for none.
     #[prost(string, tag = "4")]
     pub transform: ::prost::alloc::string::String,
+    /// For what purpose a held copy is passed on; empty for none.
+    #[prost(string, tag = "5")]
+    pub purpose: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -231,6 +234,9 @@ pub struct CatalogueEntry {
     /// What is done to the objects before they leave: name@version and digest.
     #[prost(string, repeated, tag = "17")]
     pub transforms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The datasets that it was made from.
+    #[prost(string, repeated, tag = "20")]
+    pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -622,6 +628,9 @@ pub struct Holding {
     /// What the provider did to the objects before they left: name@version and digest; empty for nothing.
     #[prost(string, tag = "17")]
     pub transform: ::prost::alloc::string::String,
+    /// The datasets that the provider made it from, as its description said when it was pulled.
+    #[prost(string, repeated, tag = "20")]
+    pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
