@@ -402,7 +402,7 @@ fn a_copy_that_is_deleted_and_a_date_that_passes_end_what_was_passed_on() {
     second.run(&["holdings", "delete", &deleted.source]).done();
     ended(&mut space, &deleted, "use/destroyed");
 
-    let until_then = before(&in_seconds(30));
+    let until_then = before(&in_seconds(40));
     let dated = format!(r#"{{"action":"distribute","constraint":[{until_then}]}}"#);
     let dated = passed(&mut space, "dated", &permitting(&[&read(""), &dated]), &reading, b"data");
     let [_, _, third] = space.all(CHAIN);

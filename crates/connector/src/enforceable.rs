@@ -315,6 +315,11 @@ mod tests {
         check(&lease("PT2S"), None);
         check(&lease("PT1.9S"), Some("policy/lease-too-short"));
         check(r#"{"action":"read","duty":[{"action":"inform"}]}"#, None);
+        let next =
+            |target: &str| format!(r#"{{"action":"distribute","duty":[{{"action":"nextPolicy"{target}}}]}}"#);
+        check(&next(r#","target":"https://p.example/next""#), None);
+        check(&next(""), Some("policy/unsupported-duty"));
+        check(&next(r#","target":"https://p.example/d""#), Some("policy/unsupported-duty"));
         check(r#"{"action":"read","duty":[{"action":"delete"}]}"#, Some("policy/duty-without-deadline"));
         let by = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":{"@value":"2030-01-01T00:00:00Z","@type":"xsd:dateTime"}}"#;
         check(&format!(r#"{{"action":"read","duty":[{{"action":"delete","constraint":[{by}]}}]}}"#), None);

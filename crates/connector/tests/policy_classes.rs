@@ -42,7 +42,7 @@ const REMARKS: &[(u8, &str)] = &[
     ),
     (
         17,
-        "The next policy is an offer of this identifier that the provider publishes the same dataset with. What is held is offered on only if the offer is proven at least as strict as the agreement and as that policy; a person's use with the action `distribute` is refused. Without a policy named, and as an obligation, the duty is refused.",
+        "The next policy is an offer of this identifier that the provider publishes the same dataset with. What is held is offered on only if the offer is proven at least as strict as the agreement and as that policy; a person's use with the action `distribute` is refused; what a person has read is out of reach. Without a policy named, and as an obligation, the duty is refused.",
     ),
     (
         18,

@@ -184,7 +184,7 @@ fn what_is_passed_on_must_be_at_least_as_strict() {
         ("informs who passes it on", informs(below), informs(above), None),
         ("informs somebody else", informs("https://q.example/id"), informs(above), Some("not clearly kept")),
         ("pays whom the source names", pays(above, "read"), pays(above, "read"), None),
-        ("pays somebody else", pays(below, "read"), pays(above, "read"), Some("not permit")),
+        ("pays somebody else", pays(below, "read"), pays(above, "read"), Some("duty-unfulfilled")),
         ("pays besides", pays(below, "read"), read_with(""), None),
         ("passes the next policy on", next("distribute"), next("distribute"), None),
         (

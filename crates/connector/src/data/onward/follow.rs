@@ -41,18 +41,19 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// One look at every dataset that passes a held copy on.
+/// One look at every dataset that passes a held copy on; what fails for one keeps the others from nothing.
 async fn look(node: &Arc<Node>) -> Result<(), Error> {
     // Without a clock that is trusted nothing is served either.
     let Ok(_) = node.clock.trusted_now() else { return Ok(()) };
-    let mut after = None::<String>;
+    let (mut after, mut outcome) = (None::<String>, Ok(()));
     loop {
         let from = after.clone();
         let page = node.store.read(move |store| catalogue::onward(store, from.as_deref())).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return outcome };
         after = Some(last.clone());
         for dataset in page {
-            follow(node, &DatasetId::parse(&dataset)?).await?;
+            let followed = follow(node, &DatasetId::parse(&dataset)?).await;
+            outcome = outcome.and(followed);
         }
     }
 }
