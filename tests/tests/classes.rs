@@ -79,6 +79,7 @@ use Side::{Consumer, Provider};
 
 const READ: &[&str] = &["--action", "read", "--purpose", PURPOSE];
 const SELL: &[&str] = &["--action", "odrl:sell", "--purpose", PURPOSE];
+const DISTRIBUTE: &[&str] = &["--action", "distribute", "--purpose", PURPOSE];
 const OPENED: Held = (
     Consumer,
     "use-opened",
@@ -251,7 +252,16 @@ const ROWS: &[Row] = &[
             ],
         ),
     },
-    Row { class: 17, enforced: "only legally", set: &[], story: Story::Refused(NO_EXECUTOR) },
+    Row {
+        class: 17,
+        enforced: "technically",
+        set: &[],
+        story: Story::Uses(
+            // Offering it on is `onward.rs`'s part.
+            &[Reads, Refuses(DISTRIBUTE, "onward/without-next-policy")],
+            &[OPENED, refused(&[("code", "onward/without-next-policy")])],
+        ),
+    },
     Row {
         class: 18,
         enforced: "technically",

@@ -113,6 +113,8 @@ pub struct SelfDescription {
     pub distributions: Vec<Distribution>,
     /// Its offers; never empty, ordered by id.
     pub offers: Vec<Offer>,
+    /// The datasets that it was made from; may be empty.
+    pub derived_from: BTreeSet<String>,
 }
 
 /// Derives the canonical text of an offer from its statements; `policy` behind a small port.
@@ -168,10 +170,22 @@ pub fn read_turtle(
     offers: &dyn OfferReader,
     facts: &BTreeMap<String, ObjectFacts>,
 ) -> Result<Publication, Report> {
+    read_turtle_derived(text, scope, offers, facts, &BTreeSet::new())
+}
+
+/// As [`read_turtle`]; the description also says that the dataset was made from these others.
+pub fn read_turtle_derived(
+    text: &str,
+    scope: &PublisherScope,
+    offers: &dyn OfferReader,
+    facts: &BTreeMap<String, ObjectFacts>,
+    derived_from: &BTreeSet<String>,
+) -> Result<Publication, Report> {
     let mut report = Report::default();
     let Some(mut statements) = Statements::from_turtle(text, scope.subject_base.as_str(), &mut report) else {
         return Err(report);
     };
+    add_lineage(&mut statements, derived_from);
     add_object_facts(&mut statements, facts, &mut report);
     add_offer_texts(&mut statements, offers, &mut report);
     let description = read::describe(&statements, scope, read::Advice::Give, &mut report);
@@ -235,6 +249,19 @@ pub(crate) fn quads_of(content: &[u8], dataset: &DatasetId) -> Result<Vec<Quad>,
     Statements::from_canonical(content, &graph, &mut report)
         .map(|statements| statements.quads(&graph))
         .ok_or(report)
+}
+
+fn add_lineage(statements: &mut Statements, derived_from: &BTreeSet<String>) {
+    let is_dataset = |statement: &&crate::rdf::Statement| {
+        statement.predicate.as_str() == v::RDF_TYPE
+            && crate::rdf::iri(&statement.object) == Some(v::DCAT_DATASET)
+    };
+    // Several are refused later.
+    let subject = statements.iter().find(is_dataset).map(|statement| statement.subject.clone());
+    let Some(dataset) = subject else { return };
+    for origin in derived_from {
+        statements.add(&dataset, v::PROV_WAS_DERIVED_FROM, NamedNode::new_unchecked(origin.as_str()));
+    }
 }
 
 fn add_object_facts(statements: &mut Statements, facts: &BTreeMap<String, ObjectFacts>, report: &mut Report) {

@@ -37,6 +37,9 @@ pub(crate) const DCT_MODIFIED: &str = "http://purl.org/dc/terms/modified";
 pub(crate) const DCT_LICENSE: &str = "http://purl.org/dc/terms/license";
 pub(crate) const DCT_RIGHTS: &str = "http://purl.org/dc/terms/rights";
 
+/// What a dataset was made from: here the dataset that its publisher holds under an agreement and passes on.
+pub(crate) const PROV_WAS_DERIVED_FROM: &str = "http://www.w3.org/ns/prov#wasDerivedFrom";
+
 pub(crate) const ODRL_HAS_POLICY: &str = "http://www.w3.org/ns/odrl/2/hasPolicy";
 pub(crate) const ODRL_OFFER: &str = "http://www.w3.org/ns/odrl/2/Offer";
 pub(crate) const ODRL_ASSIGNER: &str = "http://www.w3.org/ns/odrl/2/assigner";

@@ -101,6 +101,8 @@ pub enum Executor {
     Record,
     /// A signed notice to the assigner, queued in the transaction that grants a use.
     Inform,
+    /// What is passed on is offered only on terms at least as strict as the policy that is named.
+    Onward,
     /// A person does it and enters the evidence; the connector keeps the row and the permission closed meanwhile.
     Person,
 }
@@ -113,6 +115,7 @@ const DUTIES: &[(&str, Executor)] = &[
     ("https://w3id.org/idsa/code/LOG", Executor::Record),
     ("https://w3id.org/idsa/code/INCREMENT_COUNTER", Executor::Record),
     ("http://www.w3.org/ns/odrl/2/inform", Executor::Inform),
+    (action::NEXT_POLICY, Executor::Onward),
     ("http://www.w3.org/ns/odrl/2/attribute", Executor::Person),
     ("https://w3id.org/fairlead/ns#cite", Executor::Person),
     ("http://creativecommons.org/ns#Attribution", Executor::Person),
@@ -172,7 +175,11 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
         Err(Refusal::new(&UNSUPPORTED_DUTY, detail))
     };
     let Some(executor) = executor(duty) else { return refuse("") };
-    let may_refine = if duty.action == COMPENSATE { OF_COMPENSATE } else { &[] };
+    let may_refine = match duty.action.as_str() {
+        COMPENSATE => OF_COMPENSATE,
+        action::NEXT_POLICY => &[operand::TARGET_POLICY],
+        _ => &[],
+    };
     if let Some(refinement) =
         duty.refinements.iter().find(|known| !may_refine.contains(&known.operand.as_str()))
     {
@@ -187,11 +194,22 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
     let before_use = duty.phase == Phase::Before && matches!(duty.role, DutyRole::OfPermission(_));
     match executor {
         Executor::Delete if duty.deadline.is_some() || is_consequence => {}
-        Executor::Record | Executor::Inform if is_consequence => return refuse(", as a consequence"),
-        Executor::Record | Executor::Inform if duty.phase != Phase::With || duty.deadline.is_some() => {
+        Executor::Record | Executor::Inform | Executor::Onward if is_consequence => {
+            return refuse(", as a consequence");
+        }
+        Executor::Record | Executor::Inform | Executor::Onward
+            if duty.phase != Phase::With || duty.deadline.is_some() =>
+        {
             return refuse(", at another time than with each use");
         }
         Executor::Record => {}
+        Executor::Onward if !matches!(duty.role, DutyRole::OfPermission(_)) => {
+            return refuse(", outside a permission");
+        }
+        Executor::Onward if next_policy(policy, duty).is_none() => {
+            return refuse(", without one policy named");
+        }
+        Executor::Onward => {}
         Executor::Inform => require_informed(policy, duty)?,
         // What comes before use closes the permission; what comes with it has no moment of its own.
         Executor::Person if before_use || is_consequence || duty.phase == Phase::With => {}
@@ -206,6 +224,23 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
         return refuse(", which recurs in a way that is not kept here");
     }
     duty.consequences.iter().try_for_each(|consequence| require_duty(policy, consequence, true))
+}
+
+/// The policy that a duty wants passed on with the data; `None` for other duties, and where not exactly one is named.
+pub fn next_policy<'p>(policy: &Policy, duty: &'p Duty) -> Option<&'p str> {
+    if duty.action != action::NEXT_POLICY {
+        return None;
+    }
+    let refined = duty.refinements.iter().find(|one| one.operand == operand::TARGET_POLICY);
+    let target = duty.target.as_deref().filter(|target| Some(*target) != policy.target());
+    match (refined, target) {
+        (Some(named), None) if named.operator == "eq" => match named.values.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        },
+        (None, Some(target)) => Some(target),
+        _ => None,
+    }
 }
 
 /// The shortest period of a recurring duty: each one is a row and a person's work.
@@ -321,6 +356,11 @@ mod tests {
         check(&lease("PT2S"), None);
         check(&lease("PT1.9S"), Some("policy/lease-too-short"));
         check(r#"{"action":"read","duty":[{"action":"inform"}]}"#, None);
+        let next =
+            |target: &str| format!(r#"{{"action":"distribute","duty":[{{"action":"nextPolicy"{target}}}]}}"#);
+        check(&next(r#","target":"https://p.example/next""#), None);
+        check(&next(""), Some("policy/unsupported-duty"));
+        check(&next(r#","target":"https://p.example/d""#), Some("policy/unsupported-duty"));
         check(r#"{"action":"read","duty":[{"action":"delete"}]}"#, Some("policy/duty-without-deadline"));
         let by = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":{"@value":"2030-01-01T00:00:00Z","@type":"xsd:dateTime"}}"#;
         check(&format!(r#"{{"action":"read","duty":[{{"action":"delete","constraint":[{by}]}}]}}"#), None);

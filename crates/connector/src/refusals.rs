@@ -42,6 +42,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::data::lease_grant::CODES,
         crate::data::lease_provider::CODES,
         crate::data::leases::CODES,
+        crate::data::onward::CODES,
         crate::data::shares::CODES,
         crate::grpc::lease::CODES,
         crate::node::CODES,

@@ -99,6 +99,8 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(trust::run(node.clone()));
     tasks.spawn(data::duties::run(node.clone()));
     tasks.spawn(data::leases::run(node.clone()));
+    data::onward::serve::begin(&node);
+    tasks.spawn(data::onward::follow::run(node.clone()));
     data::pull::resume_all(&node).await?;
     data::push::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));

@@ -40,7 +40,10 @@ const REMARKS: &[(u8, &str)] = &[
         16,
         "The signed notice is queued in the transaction that grants a use, and delivered until it arrives. Only the assigner is informed: a third participant would have to take notices about an agreement that it does not know.",
     ),
-    (17, "Refused: onward sharing is not part of this version."),
+    (
+        17,
+        "The next policy is an offer of this identifier that the provider publishes the same dataset with. What is held is offered on only if the offer is proven at least as strict as the agreement and as that policy; a person's use with the action `distribute` is refused; what a person has read is out of reach. Without a policy named, and as an obligation, the duty is refused.",
+    ),
     (
         18,
         "A sealed copy is `fl:encrypted` by construction. After a permitted export, and for the export itself, the state is unknown. Other states are refused by name.",

@@ -134,7 +134,7 @@ impl Egress {
             valid_until: AtomicI64::new(i64::MAX),
         });
         shared.decide(offset).await?;
-        let chunks = sources.read_ahead(&publication, object, offset).await?;
+        let chunks = sources.read_ahead(&publication, object, offset, &shared.subject).await?;
         let (handle, guard_stop) = stop_pair();
         let guard = tokio::spawn(guard(Arc::clone(&shared), handle));
         Ok(Self { shared, publication, object, size, offset, chunks, stop, guard_stop, guard, ended: false })

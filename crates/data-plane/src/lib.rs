@@ -29,7 +29,8 @@ pub use ingress::{Ingress, PullPlan, ReceivedObject};
 pub use keys::{AgreementKey, FileKek, KeyEncryption, LeaseShare, WrappedKey};
 pub use manifest::{CHUNK_BYTES, MAX_MANIFEST_BYTES, MAX_OBJECTS, Manifest, ManifestObject};
 pub use ports::{
-    AccessGrant, AccessQuestion, Clock, DecisionPort, ProgressPort, UseGrant, UsePort, UseQuestion,
+    AccessGrant, AccessQuestion, Clock, DecisionPort, HeldObject, HeldPort, HeldRead, ProgressPort, UseGrant,
+    UsePort, UseQuestion,
 };
 pub use sealed::{ObjectRecord, ObjectState, SEGMENT_BYTES, SealedStore};
 pub use source::{AppliedTransform, HttpHost, Publication, SourceSettings, SourceSpec, Sources, is_public};

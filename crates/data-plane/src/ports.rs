@@ -11,7 +11,7 @@ use policy::time::UnixMillis;
 use crate::error::BoxError;
 use crate::ids::{ObjectId, SessionId};
 use crate::sealed::ObjectRecord;
-use crate::use_session::{UseReceipt, UseRequest};
+use crate::use_session::{SessionObject, UseReceipt, UseRequest, UseSession};
 
 /// The witnessed time.
 pub trait Clock: Send + Sync + 'static {
@@ -170,4 +170,33 @@ pub trait UsePort: Send + Sync + 'static {
 
     /// Records how the session ended.
     fn closed(&self, receipt: UseReceipt) -> BoxFuture<'_, Result<(), Refusal>>;
+}
+
+/// An object of a held copy that is to be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRead {
+    /// The agreement that the copy is held under.
+    pub agreement: AgreementId,
+    /// The object's name.
+    pub object: String,
+    /// For what purpose it is passed on, as stated at publication.
+    pub purpose: Option<String>,
+    /// Who pulls it, under which agreement of ours.
+    pub subject: AccessSubject,
+}
+
+/// An object of a held copy, open in a session of its own.
+pub struct HeldObject {
+    /// The session.
+    pub session: UseSession,
+    /// The object in it.
+    pub object: SessionObject,
+    /// What must live as long as the session, and is dropped once it has left its receipt.
+    pub kept: Box<dyn Send>,
+}
+
+/// Provider of what it holds itself: opens a use session for whoever pulls.
+pub trait HeldPort: Send + Sync + 'static {
+    /// Decides under the agreement that the copy is held under; resolves when the use is counted and recorded.
+    fn open(&self, asked: HeldRead) -> BoxFuture<'_, Result<HeldObject, Refusal>>;
 }

@@ -1,19 +1,22 @@
 //! Where published bytes come from: files beneath configured roots, and configured HTTP(S) hosts.
 
 mod file;
+mod held;
 pub(crate) mod http;
 mod publication;
 mod read_ahead;
 mod transformed;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use control_plane::ids::DatasetId;
+use control_plane::ids::{AgreementId, DatasetId};
 use policy::refusal::Refusal;
 
 use crate::error::DataError;
 use crate::ingress::blocking;
 use crate::manifest::{Manifest, ManifestObject};
+use crate::ports::{AccessSubject, HeldPort, HeldRead};
 use crate::transform::NEEDS_FILES;
 
 use file::Roots;
@@ -41,6 +44,9 @@ policy::refusal_codes! {
     TOO_MANY_FILES = "limit/too-many-files", Limit,
         "the folder holds too many files or is nested too deeply", "資料夾的檔案過多或層級過深", "文件夹的文件过多或层级过深",
         clause "foundations: manifest", next "publish it as several datasets";
+    NOT_SERVED = "source/held-copies-not-served", Ours,
+        "held copies are not passed on by this process", "此程序不轉供所持副本", "此进程不转供所持副本",
+        clause "usage control: onward sharing", next "report this to the operator: it is a fault of the connector";
     MALFORMED_PUBLICATION = "source/malformed-publication", Ours,
         "the row of the publication is damaged or of another version", "發佈記錄已損壞或版本不符", "发布记录已损坏或版本不符",
         clause "foundations: manifest", next "publish the dataset again";
@@ -89,6 +95,7 @@ pub enum SourceSpec {
 pub struct Sources {
     roots: Roots,
     http: HttpClient,
+    held: OnceLock<Arc<dyn HeldPort>>,
 }
 
 impl Sources {
@@ -97,7 +104,13 @@ impl Sources {
         Ok(Self {
             roots: Roots::open(&settings.roots, data_directory)?,
             http: HttpClient::new(&settings.http, &settings.http_roots_pem)?,
+            held: OnceLock::new(),
         })
+    }
+
+    /// From now on held copies are read through `port`; a second one is not taken.
+    pub fn serve_held(&self, port: Arc<dyn HeldPort>) {
+        drop(self.held.set(port));
     }
 
     /// Reads and hashes everything once and fixes the manifest.
@@ -143,6 +156,7 @@ impl Sources {
         publication: &Publication,
         index: u32,
         offset: u64,
+        subject: &AccessSubject,
     ) -> Result<ChunkReader, DataError> {
         let (object, source) = publication.object(index).ok_or(DataError::Worker)?;
         if offset >= object.size() {
@@ -156,6 +170,16 @@ impl Sources {
                     Some(applied) => transformed::read_ahead(file, applied, object, offset),
                     None => Ok(ChunkReader::file(file, *stamp, object, offset)),
                 }
+            }
+            ObjectSource::Held { agreement, purpose } => {
+                let port = self.held.get().ok_or_else(|| Refusal::new(&NOT_SERVED, agreement.as_str()))?;
+                let asked = HeldRead {
+                    agreement: AgreementId::parse(agreement)?,
+                    object: object.name().to_owned(),
+                    purpose: purpose.clone(),
+                    subject: subject.clone(),
+                };
+                Ok(held::read_ahead(port.open(asked).await?, object, offset))
             }
             // Its bytes were hashed as they are, which nothing else may leave as.
             ObjectSource::Http { .. } if publication.applied().is_some() => {

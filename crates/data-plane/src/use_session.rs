@@ -363,4 +363,4 @@ impl UseSession {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

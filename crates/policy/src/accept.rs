@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use crate::compare::{Answer, Refinement, covers, refines, satisfiable};
-use crate::model::{Model, Note, Rule, RuleKind};
+use crate::model::{Model, Note, Rule, RuleKind, Thing};
 use crate::policy::Policy;
 use crate::tables::Tables;
-use crate::vocab::{DCT, short};
+use crate::vocab::{DCT, ODRL, short};
 
 /// Dublin Core terms about the text itself, which bind nobody.
 const METADATA: [&str; 8] =
@@ -60,6 +60,54 @@ pub fn within_ceiling(offer: &Policy, ceiling: &Policy) -> Result<Acceptable, St
     no_new_parts(offer.model(), ceiling.model())?;
     remedies_kept(ceiling.model(), offer.model(), ceiling.tables())?;
     proven(offer, refines(&ceiling, offer))
+}
+
+/// May a consumer that was granted `source` offer what it holds on under `offer`: is that at least as strict, once the
+/// parties and the dataset of `source` are taken for those of `offer`?
+///
+/// More duties and payments than `source` has are no objection: they fall on whoever accepts the offer. A duty to inform
+/// the assigner becomes one to inform the new assigner; whoever is paid stays who it is.
+///
+/// # Errors
+/// The reason, if the answer is not yes.
+pub fn passed_on(offer: &Policy, source: &Policy) -> Result<Acceptable, String> {
+    let source = in_place_of(source, offer)?;
+    remedies_kept(offer.model(), source.model(), source.tables())?;
+    proven(offer, refines(offer, &source))
+}
+
+/// The parties that are told: whoever passes data on is told by those below, and tells those above.
+const TOLD: [&str; 2] = ["informedParty", "recipient"];
+
+fn in_place_of(source: &Policy, offer: &Policy) -> Result<Policy, String> {
+    fn rename(rule: &mut Rule, from: &Model, to: &Model) {
+        let put = |thing: &mut Option<Thing>, from: Option<&Thing>, to: Option<&Thing>| {
+            if thing.is_some() && thing.as_ref() == from {
+                *thing = to.cloned();
+            }
+        };
+        put(&mut rule.target, from.target(), to.target());
+        put(&mut rule.assigner, from.assigner(), to.assigner());
+        // Whom the source permits is whoever passes on; the offer says whom it permits.
+        put(&mut rule.assignee, from.assignee(), None);
+        for (function, party) in &mut rule.parties {
+            let told = function.strip_prefix(ODRL).is_some_and(|name| TOLD.contains(&name));
+            if told
+                && let (Some(ours), Some(theirs)) = (from.assigner(), to.assigner())
+                && party.iri == ours.iri
+            {
+                *party = theirs.clone();
+            }
+        }
+        rule.duties.iter_mut().for_each(|duty| rename(duty, from, to));
+    }
+    if source.target().is_none() || offer.target().is_none() {
+        return Err("one of the policies is not about exactly one dataset".to_owned());
+    }
+    let (from, to) = (source.model().clone(), offer.model());
+    let mut model = from.clone();
+    model.rules.iter_mut().for_each(|rule| rename(rule, &from, to));
+    Policy::from_model(model, source.profile_set()).map_err(|problems| problems.first().to_string())
 }
 
 fn proven(policy: &Policy, answer: Refinement) -> Result<Acceptable, String> {

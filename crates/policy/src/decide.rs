@@ -178,7 +178,21 @@ struct Tally {
     other_action: bool,
 }
 
-pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'_>, facts: &Facts) -> Decision<'p> {
+/// Which permissions count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// All that cover the action, a broader one included.
+    Covering,
+    /// Those for the action itself, or for one included in it.
+    Naming,
+}
+
+pub(crate) fn decide<'p>(
+    policy: &'p Policy,
+    request: &Request<'_>,
+    facts: &Facts,
+    counting: Counting,
+) -> Decision<'p> {
     let fixed = |code: &'static Code| Decision {
         outcome: Outcome::Deny,
         code: Some(code),
@@ -209,14 +223,19 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'_>, facts: &Fact
     };
     let mut context = Context::new(policy, request, facts);
     let mut tally = Tally::default();
-    permissions(&mut context, universe, &mut tally);
+    let named = (counting == Counting::Naming).then(|| tables.covered(action));
+    permissions(&mut context, universe, named, &mut tally);
     prohibitions(&mut context, universe, action, tables.covered(action), &mut tally);
     conclude(policy, request, &mut context, tally)
 }
 
-fn permissions(context: &mut Context<'_>, universe: ActionSet, tally: &mut Tally) {
+fn permissions(context: &mut Context<'_>, universe: ActionSet, named: Option<ActionSet>, tally: &mut Tally) {
     let program = context.program;
     for rule in &program.permissions {
+        if named.is_some_and(|named| !named.contains(rule.action)) {
+            tally.other_action = true;
+            continue;
+        }
         let actions = rule.covered.and(universe);
         let mut truth = context.rule(rule);
         if truth == Truth::False && context.reason.is_none() {

@@ -93,7 +93,7 @@ mod value;
 pub mod vocab;
 mod world;
 
-pub use decide::{COUNT_SPENT, DUTY_UNFULFILLED, Decision, Outcome};
+pub use decide::{COUNT_SPENT, DUTY_UNFULFILLED, Decision, OUTSIDE_TIME, Outcome};
 pub use duty::{Anchor, Anchors, Deadline, Duty, DutyRole, Refinement};
 pub use explain::{ExplainedPart, ExplainedRule, Explanation};
 pub use facts::{DutyState, Facts, Request};

@@ -1,6 +1,6 @@
 //! The policy as callers hold it: read once, then asked.
 
-use crate::decide::Decision;
+use crate::decide::{Counting, Decision};
 use crate::duty::{Duty, DutyRole};
 use crate::facts::{Facts, Request};
 use crate::ir::Program;
@@ -238,7 +238,13 @@ impl Policy {
 
     /// Decides a request: three-valued, closed, without IO, clock or allocation.
     pub fn decide<'p>(&'p self, request: &Request<'_>, facts: &Facts) -> Decision<'p> {
-        crate::decide::decide(self, request, facts)
+        crate::decide::decide(self, request, facts, Counting::Covering)
+    }
+
+    /// Decides as [`Policy::decide`] does, but only permissions that name the action, or one included in it, permit: what
+    /// is permitted merely as part of something broader is not.
+    pub fn decide_named<'p>(&'p self, request: &Request<'_>, facts: &Facts) -> Decision<'p> {
+        crate::decide::decide(self, request, facts, Counting::Naming)
     }
 
     /// All duties: the obligations first, then those under permissions and the remedies under prohibitions.

@@ -74,6 +74,8 @@ pub mod operand {
     pub const SINCE_END: &str = "https://w3id.org/fairlead/ns#elapsedSinceEnd";
     /// Time since the last key lease; the fact is that instant.
     pub const KEY_LEASE: &str = "https://w3id.org/fairlead/ns#keyLease";
+    /// IDS: the policy that a duty to pass the next policy on names.
+    pub const TARGET_POLICY: &str = "https://w3id.org/idsa/code/TARGET_POLICY";
     /// IDS: the place whose value a duty replaces.
     pub const JSON_PATH: &str = "https://w3id.org/idsa/code/JSON_PATH";
     /// IDS: what it puts there.
@@ -106,6 +108,10 @@ pub mod action {
     pub const DELETE: &str = "http://www.w3.org/ns/odrl/2/delete";
     /// Write an unsealed copy to a file.
     pub const EXPORT: &str = "https://w3id.org/fairlead/ns#export";
+    /// Supply the data to third parties.
+    pub const DISTRIBUTE: &str = "http://www.w3.org/ns/odrl/2/distribute";
+    /// As a duty of whoever passes the data on: third parties get it under the policy that is named.
+    pub const NEXT_POLICY: &str = "http://www.w3.org/ns/odrl/2/nextPolicy";
     /// As a duty: nobody is recognised in what leaves.
     pub const ANONYMIZE: &str = "http://www.w3.org/ns/odrl/2/anonymize";
     /// As a duty: only what was computed of groups leaves.

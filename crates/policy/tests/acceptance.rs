@@ -1,8 +1,10 @@
 //! What a rule may accept without a person: only what the comparison proves, and nothing that it does not measure.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use policy::accept::{counter_offer, within_ceiling};
-use policy::{Policy, Profiles};
+use policy::accept::{counter_offer, passed_on, within_ceiling};
+use policy::time::UnixMillis;
+use policy::vocab::action;
+use policy::{Facts, Policy, Profiles, Request, Stage};
 
 fn read(head: &str, rules: &str) -> Policy {
     let text = format!(r#"{{{head},"profile":"https://w3id.org/fairlead/profile/1",{rules}}}"#);
@@ -133,4 +135,88 @@ fn an_offer_must_stay_within_the_ceiling() {
     let elsewhere = read(r#""@type":"Set","@id":"urn:ceiling","target":"urn:other""#, &read_with(""));
     let terms = offer(&read_with(""));
     check("another dataset", within_ceiling(&terms, &elsewhere), &terms, Some("the first permits"));
+}
+
+/// What a consumer was granted, and what it wants to offer on: other parties, another dataset.
+#[test]
+fn what_is_passed_on_must_be_at_least_as_strict() {
+    let granted = |rules: &str| {
+        read(
+            r#""@type":"Agreement","@id":"urn:agreement","target":"urn:d","assigner":"https://p.example/id",
+                "assignee":"https://c.example/id","dct:issued":{"@value":"2026-11-25T08:00:00Z","@type":"xsd:dateTime"}"#,
+            rules,
+        )
+    };
+    let onward = |rules: &str| {
+        read(
+            r#""@type":"Offer","@id":"urn:onward","target":"urn:e","assigner":"https://c.example/id""#,
+            rules,
+        )
+    };
+    let read_and_distribute = |constraints: &str, duties: &str| {
+        format!(
+            r#""permission":[{{"action":"read","constraint":[{constraints}]}},{{"action":"distribute"{duties}}}]"#
+        )
+    };
+    let informs = |whom: &str| {
+        let whom = format!(r#""odrl:informedParty":{{"@id":"{whom}"}}"#);
+        format!(r#"{},"obligation":[{{"action":"inform",{whom}}}]"#, read_with(""))
+    };
+    let pays = |whom: &str, action: &str| {
+        let duty = format!(r#"{{"action":"compensate","odrl:compensatedParty":{{"@id":"{whom}"}}}}"#);
+        format!(r#""permission":[{{"action":"{action}","duty":[{duty}]}}]"#)
+    };
+    let next = |action: &str| {
+        format!(
+            r#""permission":[{{"action":"{action}","duty":[{{"action":{{"rdf:value":{{"@id":"odrl:nextPolicy"}},
+                "odrl:refinement":[{{"leftOperand":"https://w3id.org/idsa/code/TARGET_POLICY","operator":"eq",
+                "rightOperand":{{"@id":"urn:next"}}}}]}}}}]}}]"#
+        )
+    };
+    let (above, below) = ("https://p.example/id", "https://c.example/id");
+    let cases = [
+        ("the same", read_and_distribute("", ""), read_and_distribute("", ""), None),
+        ("fewer actions", read_with(""), read_and_distribute("", ""), None),
+        ("more actions", r#""permission":[{"action":"use"}]"#.to_owned(), read_with(""), Some("permits")),
+        ("fewer uses", read_with(&count(1)), read_with(&count(2)), None),
+        ("more uses", read_with(&count(3)), read_with(&count(2)), Some("count = 2")),
+        ("does not delete", read_with(""), with_delete(30), Some("delete of the second is missing")),
+        ("informs who passes it on", informs(below), informs(above), None),
+        ("informs somebody else", informs("https://q.example/id"), informs(above), Some("not clearly kept")),
+        ("pays whom the source names", pays(above, "read"), pays(above, "read"), None),
+        ("pays somebody else", pays(below, "read"), pays(above, "read"), Some("duty-unfulfilled")),
+        ("pays besides", pays(below, "read"), read_with(""), None),
+        ("passes the next policy on", next("distribute"), next("distribute"), None),
+        (
+            "passes on without the next policy",
+            r#""permission":[{"action":"distribute"}]"#.to_owned(),
+            next("distribute"),
+            Some("nextPolicy of the second is missing"),
+        ),
+    ];
+    for (case, offered, source, reason) in cases {
+        let (offered, source) = (onward(&offered), granted(&source));
+        check(case, passed_on(&offered, &source), &offered, reason);
+    }
+}
+
+#[test]
+fn only_a_permission_that_names_the_action_permits_it_by_name() {
+    let check = |rules: &str, action: &str, expected: Option<&str>| {
+        let policy = offer(rules).as_if_agreed();
+        let request =
+            Request { action, target: "urn:d", assignee: "https://c.example/id", stage: Stage::Use };
+        let decided = policy.decide_named(&request, &Facts::at(UnixMillis(0)));
+        assert_eq!(decided.code.map(|code| code.code), expected, "{rules} {action}");
+    };
+    let both = r#""permission":[{"action":"use"},{"action":"distribute"}]"#;
+    check(both, action::DISTRIBUTE, None);
+    check(both, action::READ, Some("policy/action-not-permitted"));
+    check(r#""permission":[{"action":"use"}]"#, action::DISTRIBUTE, Some("policy/action-not-permitted"));
+    check(r#""permission":[{"action":"use"}]"#, action::USE, None);
+    check(
+        r#""permission":[{"action":"distribute"}],"prohibition":[{"action":"distribute"}]"#,
+        action::DISTRIBUTE,
+        Some("policy/void"),
+    );
 }

@@ -76,6 +76,7 @@ pub(super) fn describe(
     let distributions = distribution_iris.iter().map(|iri| reader.distribution(iri, advice)).collect();
     let offer_iris = reader.iris(dataset, v::ODRL_HAS_POLICY, Required::Yes);
     let offers: Vec<Offer> = offer_iris.iter().filter_map(|iri| reader.offer(iri, dataset, scope)).collect();
+    let derived_from = reader.derived_from(dataset);
     if advice == Advice::Give {
         reader.advise(dataset, &titles, keywords.is_empty());
     }
@@ -91,6 +92,7 @@ pub(super) fn describe(
         modified: modified?,
         distributions,
         offers,
+        derived_from,
     })
 }
 
@@ -248,6 +250,12 @@ impl<'g> Reader<'g, '_> {
             }
             None => false,
         }
+    }
+
+    /// What was published before this was read may say anything here: what is no IRI is passed over.
+    fn derived_from(&self, dataset: &str) -> BTreeSet<String> {
+        let origins = self.graph.values(dataset, v::PROV_WAS_DERIVED_FROM).iter();
+        origins.filter_map(|term| iri(term)).take(MAX_REPEATED).map(str::to_owned).collect()
     }
 
     fn access_rights(&mut self, dataset: &str) -> Option<AccessRights> {

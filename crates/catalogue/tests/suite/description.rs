@@ -1,10 +1,10 @@
 //! Descriptions: what is read from good ones, and that bad ones name every problem at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use catalogue::description::{
     AccessRights, MAX_BYTES, MAX_STATEMENTS, ObjectFacts, OfferProblem, OfferReader, read_canonical,
-    read_turtle,
+    read_turtle, read_turtle_derived,
 };
 use catalogue::hash::Digest;
 use catalogue::report::{Report, Severity, WRONG_TARGET};
@@ -29,6 +29,23 @@ fn lines(report: &Report) -> Vec<String> {
         format!("{severity} {code} {focus} {}", problem.path)
     };
     report.problems().iter().map(line).collect()
+}
+
+#[test]
+fn lineage_is_stated_and_read_back() {
+    let stated = "<https://harbour.example/id/tide> <http://www.w3.org/ns/prov#wasDerivedFrom> \"a chart\", \
+                  <https://third.example/d> .";
+    let origins = BTreeSet::from(["https://other.example/d".to_owned()]);
+    for (text, expected) in [
+        (TIDE.to_owned(), vec!["https://other.example/d"]),
+        (format!("{TIDE}\n{stated}"), vec!["https://other.example/d", "https://third.example/d"]),
+    ] {
+        let read = read_turtle_derived(&text, &harbour(), &PlainOffers, &BTreeMap::new(), &origins).unwrap();
+        assert_eq!(read.description.derived_from.iter().collect::<Vec<_>>(), expected);
+        let again = read_canonical(&read.content, &dataset("tide"), &harbour()).unwrap();
+        assert_eq!(again, read.description);
+    }
+    assert!(published(TIDE, &harbour()).description.derived_from.is_empty());
 }
 
 #[test]

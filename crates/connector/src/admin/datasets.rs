@@ -28,9 +28,14 @@ pub async fn publish(
     node: &Arc<Node>,
     request: admin::PublishDatasetRequest,
 ) -> Result<admin::PublishedDataset, Error> {
-    let published =
-        publication::publish(node, &request.turtle, &request.source, &request.transform, request.dry_run)
-            .await?;
+    let purpose = expand(&request.purpose);
+    let draft = publication::Draft {
+        turtle: &request.turtle,
+        source: &request.source,
+        transform: &request.transform,
+        purpose: &purpose,
+    };
+    let published = publication::publish(node, draft, request.dry_run).await?;
     let mut rendered = Vec::new();
     for offer in &published.description.offers {
         rendered.extend(clauses(&*node.policies.compiled(&offer.text)?, policy::Lang::En));
@@ -130,6 +135,7 @@ pub async fn show(
         descriptions: texts(&description.descriptions),
         keywords: description.keywords.iter().map(keyword).collect(),
         themes: description.themes.iter().cloned().collect(),
+        derived_from: description.derived_from.iter().cloned().collect(),
         modified: description.modified.to_string(),
         issued: issued.to_string(),
         expires: expires.to_string(),

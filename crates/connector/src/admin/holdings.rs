@@ -129,6 +129,7 @@ async fn describe(
         agreement_status: held.status.name().to_owned(),
         unsealed_copies: holding.unsealed,
         transform: holding.transform.unwrap_or_default(),
+        derived_from: holding.derived_from,
         ..Default::default()
     };
     if let Some(tag) = tag {

@@ -34,7 +34,7 @@ use log_store::{SnapshotLog, log_error};
 
 pub use admission::Run;
 pub use replication::{OUTBOX_KIND, deliver_envelope};
-pub use row::{DatasetRow, DatasetState, datasets, published};
+pub use row::{DatasetRow, DatasetState, datasets, is_published, onward, published, source};
 
 /// The refusal codes of this module and those below it.
 pub const ALL_CODES: &[&[&Code]] =

@@ -1,11 +1,11 @@
 //! What our stewards publish and withdraw: description, source and offer are checked, the bytes hashed, the envelope
 //! signed; log, rows, ledger and deliveries are one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use ::catalogue::description::{self, ObjectFacts, SelfDescription, read_turtle};
+use ::catalogue::description::{self, ObjectFacts, SelfDescription, read_turtle, read_turtle_derived};
 use ::catalogue::envelope::Envelope;
 use ::catalogue::hash::Digest;
 use ::catalogue::log::{self, Admission, Admitted, Head, LogError};
@@ -16,12 +16,15 @@ use ::catalogue::text::Language;
 use control_plane::ids::{DatasetId, printable};
 use control_plane::{Refusal, UnixMillis};
 use data_plane::{AppliedTransform, Manifest, Publication, Salt, SourceSpec, Transform};
+use policy::Policy;
 use store::{Snapshot, StoreError, Tx};
 
 use super::keys::{Members, OwnSigner};
 use super::log_store::{SnapshotLog, TxLog, log_error};
 use super::row::{DatasetRow, DatasetState, dataset, published, put_dataset, put_publication};
 use super::{replication, to_the_end};
+use crate::data::onward::offer::HeldSource;
+use crate::data::onward::{self, SCHEME};
 use crate::data::transforms;
 use crate::driver::records;
 use crate::enforceable;
@@ -32,9 +35,10 @@ use crate::restored;
 
 control_plane::refusal_codes! {
     BAD_SOURCE = "source/malformed-source", Input,
-        "a source is `file:ROOT/path`, `directory:ROOT/path` or an http(s) URL",
-        "來源須為 `file:ROOT/路徑`、`directory:ROOT/路徑` 或 http(s) 網址", "来源须为 `file:ROOT/路径`、`directory:ROOT/路径` 或 http(s) 网址",
-        clause "settings: sources.roots", next "name a root of [sources.roots] and a path below it without `..`";
+        "a source is `file:ROOT/path`, `directory:ROOT/path`, an http(s) URL or `holding:AGREEMENT`",
+        "來源須為 `file:ROOT/路徑`、`directory:ROOT/路徑`、http(s) 網址或 `holding:協議`",
+        "来源须为 `file:ROOT/路径`、`directory:ROOT/路径`、http(s) 网址或 `holding:协议`",
+        clause "settings: sources.roots", next "name a root of [sources.roots] and a path below it without `..`, or an agreement under which a copy is held";
     UNKNOWN_ROOT = "source/unknown-root", Input,
         "no source root of this name is configured", "未設定此名稱的來源根目錄", "未配置此名称的来源根目录",
         clause "settings: sources.roots", next "add the folder under [sources.roots], or use one of the names there";
@@ -65,54 +69,118 @@ pub struct Published {
     pub warnings: Vec<Problem>,
 }
 
-/// Publishes the dataset that `turtle` describes with the bytes of `source`, changed as the transform `declared` says
-/// (JSON; empty for none) and as duties of the offers define; with `dry_run` checks all of it and
-/// changes nothing.
-pub async fn publish(
-    node: &Arc<Node>,
-    turtle: &str,
-    source: &str,
-    declared: &str,
-    dry_run: bool,
-) -> Result<Published, Error> {
+/// What a steward publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// The description.
+    pub turtle: &'a str,
+    /// Where the bytes come from.
+    pub source: &'a str,
+    /// What is done to them before they leave, in JSON; empty for what duties of the offers define alone.
+    pub transform: &'a str,
+    /// For what purpose a held copy is passed on, an IRI; empty for none.
+    pub purpose: &'a str,
+}
+
+/// Publishes a dataset; with `dry_run` checks all of it and changes nothing.
+pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Result<Published, Error> {
+    let Draft { turtle, source, .. } = draft;
     let scope = scope(node)?;
     let offers = PolicyOffers::new(node.policies.profiles().clone());
     // First without the bytes: what is wrong with the text is said before anything large is read.
-    let draft =
+    let read =
         read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
     let mut policies = Vec::new();
-    for offer in &draft.description.offers {
+    for offer in &read.description.offers {
         let policy = node.policies.compiled(&offer.text)?;
         // What we could not hold ourselves is not promised to others.
         enforceable::require(&policy)?;
         policies.push(policy);
     }
-    let declared = (!declared.is_empty()).then(|| Transform::parse(declared)).transpose()?;
-    let transform = transforms::of_offers(declared, &policies)?;
-    let mark = transform.as_ref().map(Transform::mark);
-    policies.iter().try_for_each(|policy| transforms::require_bound(policy, mark.as_ref()))?;
-    let [distribution] = draft.description.distributions.as_slice() else {
-        let count = draft.description.distributions.len().to_string();
+    let [distribution] = read.description.distributions.as_slice() else {
+        let count = read.description.distributions.len().to_string();
         return Err(Refusal::new(&SEVERAL_DISTRIBUTIONS, count).into());
     };
-    let spec = source_spec(node, source, distribution.media_type.clone()).await?;
-    let dataset = draft.description.dataset.clone();
-    let applied = match transform {
-        Some(transform) => Some(AppliedTransform { transform, salt: salt(node, &dataset).await? }),
-        None => None,
+    let (id, media_type) = (read.description.dataset.clone(), distribution.media_type.clone());
+    require_same_source(node, &id, source).await?;
+    let (data, derived_from) = match source.strip_prefix(SCHEME) {
+        Some(agreement) => held(node, agreement, draft, id, &policies).await?,
+        None => (read_source(node, draft, id, media_type, &policies).await?, BTreeSet::new()),
     };
-    let data = node.data.sources.publish_transformed(&spec, dataset, applied).await;
-    let data = data.map_err(|error| Error::Refused(error.into_refusal()))?;
     let facts = BTreeMap::from([(distribution.iri.clone(), facts(data.manifest()))]);
-    let publication = read_turtle(turtle, &scope, &offers, &facts).map_err(|report| refusal_of(&report))?;
+    let publication = read_turtle_derived(turtle, &scope, &offers, &facts, &derived_from);
+    let publication = publication.map_err(|report| refusal_of(&report))?;
     let row = row(&publication.description, data.manifest(), source);
     let (description, warnings) = (publication.description.clone(), publication.warnings.clone());
     let row = if dry_run { row } else { commit(node, publication, row, data).await? };
     Ok(Published { row, description, warnings })
 }
 
+/// Hashes what leaves of a source of our own.
+async fn read_source(
+    node: &Arc<Node>,
+    draft: Draft<'_>,
+    dataset: DatasetId,
+    media_type: Option<String>,
+    policies: &[Arc<Policy>],
+) -> Result<Publication, Error> {
+    if !draft.purpose.is_empty() {
+        return Err(Refusal::new(&onward::PURPOSE, format!("`{}`", printable(draft.source))).into());
+    }
+    let declared = (!draft.transform.is_empty()).then(|| Transform::parse(draft.transform)).transpose()?;
+    let transform = transforms::of_offers(declared, policies)?;
+    let mark = transform.as_ref().map(Transform::mark);
+    policies.iter().try_for_each(|policy| transforms::require_bound(policy, mark.as_ref()))?;
+    let spec = source_spec(node, draft.source, media_type).await?;
+    let applied = match transform {
+        Some(transform) => Some(AppliedTransform { transform, salt: salt(node, &dataset).await? }),
+        None => None,
+    };
+    let data = node.data.sources.publish_transformed(&spec, dataset, applied).await;
+    data.map_err(|error| Error::Refused(error.into_refusal()))
+}
+
+/// What we hold under an agreement, and what it was made from; refused unless it may be passed on under these offers.
+async fn held(
+    node: &Arc<Node>,
+    agreement: &str,
+    draft: Draft<'_>,
+    dataset: DatasetId,
+    policies: &[Arc<Policy>],
+) -> Result<(Publication, BTreeSet<String>), Error> {
+    if !draft.transform.is_empty() {
+        return Err(Refusal::new(&onward::CHANGED, format!("`{}`", printable(agreement))).into());
+    }
+    let purpose = (!draft.purpose.is_empty()).then(|| draft.purpose.to_owned());
+    let source = HeldSource::open(node, agreement, purpose).await?;
+    source.require_strict(node, policies).await?;
+    let mark = source.manifest.transform();
+    policies.iter().try_for_each(|policy| transforms::require_bound(policy, mark))?;
+    Ok((source.publication(dataset)?, source.derived_from))
+}
+
+/// Agreements on a dataset rest on its source: one that passes a held copy on keeps it, and no other gets one.
+async fn require_same_source(node: &Node, id: &DatasetId, source: &str) -> Result<(), Error> {
+    let id = id.clone();
+    let before = node.store.read(move |store| dataset(store, &id)).await?;
+    let other = before.filter(|row| row.source != source).map(|row| row.source);
+    match other.filter(|before| before.starts_with(SCHEME) || source.starts_with(SCHEME)) {
+        Some(before) => Err(Refusal::new(&onward::OTHER_SOURCE, format!("it is `{before}`")).into()),
+        None => Ok(()),
+    }
+}
+
 /// Takes a dataset of ours out of the catalogue; agreements on it, and their data, stay.
 pub async fn withdraw(node: &Arc<Node>, id: &DatasetId) -> Result<DatasetRow, Error> {
+    withdraw_because(node, id, "").await
+}
+
+/// As [`withdraw`], with the code of what made us do it; empty where our operator did.
+pub async fn withdraw_because(
+    node: &Arc<Node>,
+    id: &DatasetId,
+    code: &'static str,
+) -> Result<DatasetRow, Error> {
     let (us, signed_id, id) = (node.us.clone(), id.clone(), id.clone());
     let make = move |store: &Snapshot<'_>, now: UnixMillis, signer: &OwnSigner| {
         log::withdraw(&SnapshotLog(store), &us, &signed_id, now, LIFETIME_MILLIS, signer)
@@ -123,12 +191,9 @@ pub async fn withdraw(node: &Arc<Node>, id: &DatasetId) -> Result<DatasetRow, Er
         row.seq = admitted.header.seq;
         row.changed = admitted.header.issued.to_string();
         put_dataset(tx, &row)?;
-        records::append_fields(
-            tx,
-            "dataset-withdrawn",
-            admitted.header.issued,
-            envelope_fields(admitted, &id),
-        )?;
+        let code = Some(code).filter(|code| !code.is_empty()).map(|code| ("code", code.to_owned()));
+        let fields = envelope_fields(admitted, &id).into_iter().chain(code);
+        records::append_fields(tx, "dataset-withdrawn", admitted.header.issued, fields)?;
         Ok(row)
     };
     let (row, _) = sign_and_append(node, make, also).await?;

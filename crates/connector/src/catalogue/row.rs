@@ -5,10 +5,14 @@ use data_plane::Publication;
 use serde::{Deserialize, Serialize};
 use store::{Collection, Expect, Row, Snapshot, Tx};
 
+use crate::data::onward::SCHEME;
 use crate::error::Error;
 
 /// The version of [`DatasetRow`] that is written.
 const VERSION: u32 = 1;
+
+/// Tag of a dataset that passes a held copy on.
+const ONWARD: &str = "onward";
 
 /// Whether a dataset of ours is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +123,26 @@ pub fn datasets(store: &Snapshot<'_>, after: Option<&str>, limit: usize) -> Resu
 
 pub(super) fn put_dataset(tx: &Tx<'_>, row: &DatasetRow) -> Result<(), Error> {
     tx.put(Collection::Datasets, &row.dataset, &row.to_json()?, Expect::Any)?;
+    let onward = row.source.starts_with(SCHEME);
+    let tags: &[(&str, &str)] = if onward { &[(ONWARD, "yes")] } else { &[] };
+    tx.tag(Collection::Datasets, &row.dataset, tags)?;
     Ok(())
+}
+
+/// Where the bytes of a dataset of ours come from, as its steward wrote it.
+pub fn source(store: &Snapshot<'_>, id: &DatasetId) -> Result<Option<String>, Error> {
+    Ok(dataset(store, id)?.map(|row| row.source))
+}
+
+/// Whether a dataset of ours is in the catalogue.
+pub fn is_published(store: &Snapshot<'_>, id: &DatasetId) -> Result<bool, Error> {
+    Ok(dataset(store, id)?.is_some_and(|row| row.state == DatasetState::Published))
+}
+
+/// A page of our datasets that pass a held copy on, withdrawn ones included, after `after`.
+pub fn onward(store: &Snapshot<'_>, after: Option<&str>) -> Result<Vec<String>, Error> {
+    let rows = store.find(Collection::Datasets, ONWARD, "yes", after, store::MAX_PAGE)?;
+    Ok(rows.into_iter().map(|row| row.key).collect())
 }
 
 /// What `dataset` consists of and where its bytes lie, as published last; stays after a withdrawal, since agreements do.

@@ -345,17 +345,22 @@ pub enum DatasetCommand {
     /// Check, sign and publish a self-description
     #[command(
         after_help = "Example: fairlead dataset publish weather.ttl --source file:observations/weather.csv\n\
-                      Example: fairlead dataset publish wards.ttl --source file:clinic/visits.csv --transform wards.json"
+                      Example: fairlead dataset publish wards.ttl --source file:clinic/visits.csv --transform wards.json\n\
+                      Example: fairlead dataset publish onward.ttl --source holding:urn:uuid:… --purpose dpv:ScientificResearch"
     )]
     Publish {
         /// The self-description (Turtle, DCAT 3 with an ODRL offer)
         description: PathBuf,
-        /// file:ROOT/PATH, directory:ROOT/PATH or http(s)://…; ROOT is a name under [sources] in the settings
+        /// file:ROOT/PATH, directory:ROOT/PATH or http(s)://…; ROOT is a name under [sources] in the settings.
+        /// holding:AGREEMENT passes on what is held under an agreement that permits `distribute`
         #[arg(long)]
         source: String,
         /// What is done to the data before it leaves (JSON; docs/transforms.md shows each step)
         #[arg(long, value_name = "FILE")]
         transform: Option<PathBuf>,
+        /// For what purpose a held copy is passed on, where its agreement asks for one, e.g. dpv:ScientificResearch
+        #[arg(long)]
+        purpose: Option<String>,
         /// Only check and show the clauses
         #[arg(long)]
         dry_run: bool,

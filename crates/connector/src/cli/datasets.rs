@@ -11,11 +11,12 @@ const MAX_DESCRIPTION_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn run(output: Output, admin: &mut Admin, command: DatasetCommand) -> Result<(), Failure> {
     match command {
-        DatasetCommand::Publish { description, source, transform, dry_run } => {
+        DatasetCommand::Publish { description, source, transform, purpose, dry_run } => {
             let turtle = read_text(&description, MAX_DESCRIPTION_BYTES)?;
             let max = data_plane::MAX_DECLARATION_BYTES as u64;
             let transform = transform.map(|path| read_text(&path, max)).transpose()?.unwrap_or_default();
-            let request = admin::PublishDatasetRequest { turtle, source, dry_run, transform };
+            let purpose = purpose.unwrap_or_default();
+            let request = admin::PublishDatasetRequest { turtle, source, dry_run, transform, purpose };
             let published = admin.publish_dataset(request).await?.into_inner();
             output.show(&published, published_facts)
         }
@@ -167,6 +168,7 @@ fn entry_text(entry: &admin::CatalogueEntry) -> String {
         ("media types", entry.media_types.join(" ")),
         ("bytes", entry.byte_size.to_string()),
         ("transforms", entry.transforms.join(" ")),
+        ("derived from", entry.derived_from.join(" ")),
         ("envelope", entry.envelope_hash.clone()),
     ]);
     for offer in &entry.offers {

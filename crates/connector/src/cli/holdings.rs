@@ -151,6 +151,7 @@ fn holding_text(holding: &admin::Holding) -> String {
         ("from", holding.assigner.clone()),
         ("copy", holding.state.clone()),
         ("transform", holding.transform.clone()),
+        ("derived from", holding.derived_from.join(" ")),
         ("uses", holding.uses.to_string()),
         ("counted by", holding.unit_of_count.clone()),
         ("uses left", uses_left(holding.uses_left)),

@@ -51,7 +51,7 @@ pub fn plan(
             }
             (Some(Executor::Person), deadline) => acts::plan(tx, agreement.id(), duty, deadline, false, now)?,
             // With each use, by the transaction that grants it; the rest was refused before there was an agreement.
-            (Some(Executor::Delete | Executor::Record | Executor::Inform) | None, _) => {}
+            (Some(Executor::Delete | Executor::Record | Executor::Inform | Executor::Onward) | None, _) => {}
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ fn plan_consequences(
             // Without a deadline, or with one whose anchor never came: at once.
             Some(Executor::Delete) => plan_deletion(tx, agreement, duty, deadline.unwrap_or(now), now)?,
             Some(Executor::Person) => acts::plan(tx, agreement, duty, deadline, true, now)?,
-            Some(Executor::Record | Executor::Inform) | None => {}
+            Some(Executor::Record | Executor::Inform | Executor::Onward) | None => {}
         }
     }
     Ok(())

@@ -55,6 +55,9 @@ pub struct Holding {
     /// What the provider did to the data before it left: `name@version` and digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<String>,
+    /// The datasets that this one was made from, as its description said when the pull began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived_from: Vec<String>,
     /// RFC 3339.
     pub created: String,
     /// RFC 3339, once used.
@@ -184,6 +187,10 @@ pub async fn prepare(
 ) -> Result<AgreementKey, Error> {
     let kek = node.data.keys.current().await;
     let (worker, wrapper, now) = (node.clone(), (*kek).clone(), node.now());
+    // Not known of what is in no catalogue of ours.
+    let listed = node.catalogue.get(agreement.signed.agreement().target(), now).ok();
+    let derived_from = listed.map(|listed| listed.description.derived_from.iter().cloned().collect());
+    let derived_from: Vec<String> = derived_from.unwrap_or_default();
     node.store
         .write(move |tx| {
             let signed = agreement.signed.agreement();
@@ -207,6 +214,7 @@ pub async fn prepare(
                 assigner: signed.assigner().to_string(),
                 manifest: digest.clone(),
                 transform: manifest.transform().map(ToString::to_string),
+                derived_from,
                 created: now.to_string(),
                 first_use: None,
                 destroyed: None,

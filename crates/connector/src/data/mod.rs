@@ -11,6 +11,7 @@ pub mod lease_provider;
 pub mod leases;
 pub mod open_uses;
 pub mod outlook;
+pub mod onward;
 pub mod provider;
 pub mod pull;
 pub mod push;
@@ -70,6 +71,8 @@ pub struct Data {
     pub sessions: sessions::Sessions,
     /// Every open use session, these and those of one read.
     pub open_uses: open_uses::OpenUses,
+    /// Told when what was passed on may have to follow its source.
+    pub onward: tokio::sync::Notify,
     running: Mutex<Running>,
     workers: Mutex<BTreeSet<String>>,
 }
@@ -140,6 +143,7 @@ impl Data {
             session_limit: config.limits.use_sessions,
             sessions: sessions::Sessions::default(),
             open_uses: open_uses::OpenUses::default(),
+            onward: tokio::sync::Notify::new(),
             running: Mutex::default(),
             workers: Mutex::default(),
         })
@@ -157,11 +161,13 @@ impl Data {
     /// Stops everything that runs with a participant.
     pub fn stop_peer(&self, peer: &ParticipantId, reason: &Refusal) {
         self.leases.forget_of(peer);
+        self.onward.notify_one();
         self.stop(reason, |of| of.peer == *peer);
     }
 
     /// Stops everything that runs under an agreement, unless it may be acted on.
     pub fn agreement_changed(&self, held: &HeldAgreement) {
+        self.onward.notify_one();
         if let Err(reason) = held.status.require_active() {
             self.stop_agreement(held.signed.agreement().id(), &reason);
         }
@@ -170,6 +176,7 @@ impl Data {
     /// Stops everything under an agreement, and drops what its key leases brought.
     pub fn stop_agreement(&self, agreement: &AgreementId, reason: &Refusal) {
         self.leases.forget(agreement);
+        self.onward.notify_one();
         self.stop(reason, |of| of.agreement == *agreement);
     }
 

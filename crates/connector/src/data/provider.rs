@@ -27,7 +27,7 @@ use store::{Collection, Expect, Snapshot, Tx, crash_point};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FlowOf, Registered, register, transforms};
+use super::{FlowOf, Registered, onward, register, transforms};
 use crate::caller::Caller;
 use crate::driver::{records, transfers};
 use crate::error::Error;
@@ -71,6 +71,7 @@ pub fn may_start(
     let policy = node.policies.compiled(agreement.text())?;
     enforceable::require_between(&policy, process.format() != GRPC_PULL)?;
     decide(&policy, agreement.assignee().as_str(), agreement.target(), statement, now)?;
+    onward::require_open(node, tx, agreement.target(), now)?;
     let publication = catalogue::published(tx, agreement.target())?;
     let publication = records::found(publication, &NOT_PUBLISHED, agreement.target().as_str())?;
     // The dataset may have been published anew, with another transform, since this was agreed.

@@ -25,7 +25,7 @@ use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
 use super::open_uses::{OpenUse, Until};
 use super::situation::{self, Situation};
-use super::{duties, events, sessions, transforms};
+use super::{duties, events, onward, sessions, transforms};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
@@ -354,7 +354,7 @@ fn decide(
     if let Some(over) = asked.duties.until.filter(|until| now >= *until) {
         return Err(Refusal::new(&policy::DUTY_UNFULFILLED, format!("owed again since {over}")));
     }
-    let decision = asked.policy.decide(&question, &facts);
+    let decision = onward::decide(&asked.policy, request, &question, &facts)?;
     match decision.refusal() {
         Some(refusal) => Err(refusal),
         None => {

@@ -26,6 +26,15 @@ pub enum Change {
     Revoke,
 }
 
+/// Why our side changes an agreement.
+#[derive(Clone, Copy, Debug)]
+pub struct Because<'a> {
+    /// For machines; stays with the status.
+    pub code: &'a str,
+    /// For people, the other party's included.
+    pub reason: &'a str,
+}
+
 /// Our role in an agreement.
 pub fn role(node: &Node, held: &HeldAgreement) -> Role {
     if *held.signed.agreement().assigner() == node.us { Role::Provider } else { Role::Consumer }
@@ -45,33 +54,59 @@ pub async fn change(
         .store
         .write(move |tx| {
             let held = records::found(records::agreement(tx, &id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
-            let role = role(&worker, &held);
-            let act = || Act { cause: Cause::new(what(change).code(), [reason.as_str()]), at: now };
-            let next = held.after(match change {
-                Change::Suspend => StatusChange::Suspend(role, act()),
-                Change::Resume => StatusChange::Resume(role),
-                Change::Revoke => StatusChange::Revoke(role, act()),
-            })?;
-            if next == held {
-                return Ok((held, Vec::new()));
-            }
-            let peer = next.signed.agreement().party(role.other()).clone();
-            let notice = Notice {
-                agreement: id,
-                what: what(change),
-                reason: reason.clone(),
-                at: now,
-                fields: [].into(),
-            };
-            notices::push(&worker, tx, &peer, &notice)?;
-            let ended = store_change(&worker, tx, &next, &notice, role, now)?;
-            Ok::<_, Error>((next, ended))
+            let because = Because { code: what(change).code(), reason: &reason };
+            let changed = change_in(&worker, tx, &held, change, because, now)?;
+            Ok::<_, Error>(changed.unwrap_or_else(|| (held, Vec::new())))
         })
         .await?;
     settle(node, &held, ended);
     // Shares that were destroyed are gone for good with the key they were wrapped with.
     node.data.keys.rotate_if_owed(&node.store).await?;
     Ok(held)
+}
+
+/// One change by our side as part of the caller's transaction; `None` if it changes nothing. [`settle`] follows.
+pub fn change_in(
+    node: &Node,
+    tx: &store::Tx<'_>,
+    held: &HeldAgreement,
+    change: Change,
+    because: Because<'_>,
+    now: UnixMillis,
+) -> Result<Option<(HeldAgreement, Vec<transfers::Stored>)>, Error> {
+    let role = role(node, held);
+    let act = Act { cause: Cause::new(because.code, [because.reason]), at: now };
+    let next = match change {
+        Change::Suspend => {
+            without_other_hold(held, role, because.code)?.after(StatusChange::Suspend(role, act))
+        }
+        Change::Resume => held.after(StatusChange::Resume(role)),
+        Change::Revoke => held.after(StatusChange::Revoke(role, act)),
+    }?;
+    if next == *held {
+        return Ok(None);
+    }
+    let peer = next.signed.agreement().party(role.other()).clone();
+    let notice = Notice {
+        agreement: next.signed.agreement().id().clone(),
+        what: what(change),
+        reason: because.reason.to_owned(),
+        at: now,
+        fields: [].into(),
+    };
+    notices::push(node, tx, &peer, &notice)?;
+    let ended = store_change(node, tx, &next, &notice, role, now)?;
+    Ok(Some((next, ended)))
+}
+
+/// The agreement without a hold of ours that has another cause: the newer cause takes its place.
+fn without_other_hold(held: &HeldAgreement, role: Role, code: &str) -> Result<HeldAgreement, Refusal> {
+    match &held.status {
+        AgreementStatus::Suspended(holds) if holds.of(role).is_some_and(|act| act.cause.code() != code) => {
+            held.after(StatusChange::Resume(role))
+        }
+        _ => Ok(held.clone()),
+    }
 }
 
 /// A peer's notice about the status of an agreement; part of the transaction that remembers the notice.

@@ -23,7 +23,7 @@ use super::comparison::{self, Compared};
 use super::{notices, records};
 use crate::caller::Caller;
 use crate::config::{Acceptance, AlteredTerms, Steps};
-use crate::data::transforms;
+use crate::data::{onward, transforms};
 use crate::enforceable;
 use crate::error::Error;
 use crate::fresh;
@@ -147,7 +147,7 @@ pub async fn decide(node: &Arc<Node>, pid: &str, decision: ByHand) -> Result<Neg
                 ByHand::Terminate(reason) => {
                     Command::Terminate(Cause::new("negotiation/terminated", [reason.as_str()]))
                 }
-                ByHand::Accept => driver.accepted_by_hand(&negotiation)?,
+                ByHand::Accept => driver.accepted_by_hand(tx, &negotiation)?,
             };
             let step = negotiation.command(command, fresh::message_id()?, &driver.terms, driver.now)?;
             driver.apply(tx, step)
@@ -344,7 +344,7 @@ impl Driver {
         if let (Role::Provider, Message::Request(request)) = (role, message) {
             self.require_there(&request.offer)?;
         }
-        let step = self.decided_by_rule(step)?;
+        let step = self.decided_by_rule(tx, step)?;
         Ok(Answer::of(&self.apply(tx, step)?))
     }
 
@@ -381,10 +381,10 @@ impl Driver {
     }
 
     /// Adds what our rules decide at once; leaves to people what they leave.
-    fn decided_by_rule(&self, mut step: Step) -> Result<Step, Error> {
+    fn decided_by_rule(&self, store: &Snapshot<'_>, mut step: Step) -> Result<Step, Error> {
         for _ in 0..MAX_CHAINED_DECISIONS {
             let Some(decision) = step.decision() else { return Ok(step) };
-            let Some(command) = self.rule(&step.next, decision)? else { return Ok(step) };
+            let Some(command) = self.rule(store, &step.next, decision)? else { return Ok(step) };
             let message_id = fresh::message_id()?;
             step =
                 step.then(|negotiation| negotiation.command(command, message_id, &self.terms, self.now))?;
@@ -393,7 +393,12 @@ impl Driver {
     }
 
     /// What the rules say; `None` leaves the decision to a person.
-    fn rule(&self, negotiation: &Negotiation, decision: Decision) -> Result<Option<Command>, Error> {
+    fn rule(
+        &self,
+        store: &Snapshot<'_>,
+        negotiation: &Negotiation,
+        decision: Decision,
+    ) -> Result<Option<Command>, Error> {
         let config = self.node.config.load();
         if config.negotiation.steps == Steps::Manual {
             return Ok(None);
@@ -402,9 +407,9 @@ impl Driver {
         Ok(match (decision, negotiation.state()) {
             (Decision::Request { terms_altered: true }, State::Requested(table)) => match answers.altered {
                 AlteredTerms::Manual => None,
-                AlteredTerms::AcceptIfStricter => self
-                    .proof(negotiation, table)
-                    .map(|proof| self.agree_or_terminate(negotiation, table, Consent::Compared(proof))),
+                AlteredTerms::AcceptIfStricter => self.proof(negotiation, table).map(|proof| {
+                    self.agree_or_terminate(store, negotiation, table, Consent::Compared(proof))
+                }),
                 AlteredTerms::Counter => Some(Command::Counter(self.published_offer(&table.offer)?)),
                 AlteredTerms::Terminate => {
                     Some(Command::Terminate(Cause::of_refusal(&Refusal::new(&TERMS_ALTERED, ""))))
@@ -413,12 +418,12 @@ impl Driver {
             (Decision::Request { terms_altered: false }, State::Requested(table)) => match answers.accept {
                 Acceptance::Manual => None,
                 Acceptance::Automatic => {
-                    Some(self.agree_or_terminate(negotiation, table, Consent::AsPublished))
+                    Some(self.agree_or_terminate(store, negotiation, table, Consent::AsPublished))
                 }
             },
             // The consumer accepted what we ourselves put on the table.
             (Decision::Acceptance, State::Accepted(table)) => {
-                Some(self.agree_or_terminate(negotiation, table, Consent::AsPublished))
+                Some(self.agree_or_terminate(store, negotiation, table, Consent::AsPublished))
             }
             (Decision::Verification, _) => Some(Command::Finalize),
             // With a ceiling, exactly what lies within it is accepted by rule; without one, what was published.
@@ -464,12 +469,12 @@ impl Driver {
     }
 
     /// What a person's yes means in the state that the negotiation is in.
-    fn accepted_by_hand(&self, negotiation: &Negotiation) -> Result<Command, Error> {
+    fn accepted_by_hand(&self, store: &Snapshot<'_>, negotiation: &Negotiation) -> Result<Command, Error> {
         let not_ours = || Refusal::new(&NOT_YOUR_STEP, negotiation.state_name().as_str());
         match (negotiation.waits_for(), negotiation.state()) {
             (WaitsFor::Us(_), State::Offered(_)) => Ok(Command::Accept { consent: Consent::ByHand }),
             (WaitsFor::Us(_), State::Requested(table) | State::Accepted(table)) => {
-                self.agree(negotiation, table, Consent::ByHand)
+                self.agree(store, negotiation, table, Consent::ByHand)
             }
             (WaitsFor::Us(_), State::Agreed { part, .. }) => self.verify(negotiation, part),
             (WaitsFor::Us(_), State::Verified { .. }) => Ok(Command::Finalize),
@@ -486,8 +491,14 @@ impl Driver {
         Ok(Offer::parse(&text)?)
     }
 
-    fn agree_or_terminate(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Command {
-        match self.agree(negotiation, table, consent) {
+    fn agree_or_terminate(
+        &self,
+        store: &Snapshot<'_>,
+        negotiation: &Negotiation,
+        table: &Table,
+        consent: Consent,
+    ) -> Command {
+        match self.agree(store, negotiation, table, consent) {
             Ok(command) => command,
             Err(error) => {
                 let refusal = error.into_refusal();
@@ -498,10 +509,20 @@ impl Driver {
     }
 
     /// Provider: asks the policy whether this consumer may have an agreement, writes it and signs it.
-    fn agree(&self, negotiation: &Negotiation, table: &Table, consent: Consent) -> Result<Command, Error> {
+    fn agree(
+        &self,
+        store: &Snapshot<'_>,
+        negotiation: &Negotiation,
+        table: &Table,
+        consent: Consent,
+    ) -> Result<Command, Error> {
         let policy = self.node.policies.compiled(table.offer.text())?;
         enforceable::require_between(&policy, negotiation.address().is_some_and(http::is_http))?;
-        self.require_transforms(&policy, table.offer.target())?;
+        let published = self.published(table.offer.target())?;
+        transforms::require_published(&policy, &published)?;
+        onward::require_open(&self.node, store, table.offer.target(), self.now)?;
+        let proven = matches!(consent, Consent::Compared(_));
+        onward::require_terms(store, table.offer.target(), &policy, &published, proven)?;
         self.require_there(&table.offer)?;
         let facts = facts_about(self.statement.as_ref(), self.now);
         let assignee = negotiation.counterparty();
@@ -512,12 +533,11 @@ impl Driver {
         Ok(Command::Agree { part: SignedPart::new(agreement, signature)?, consent })
     }
 
-    /// Provider: a duty that a transform performs is one of those that were bound at publication.
-    fn require_transforms(&self, policy: &Policy, target: &DatasetId) -> Result<(), Error> {
+    /// Provider: the offers that a dataset is published with.
+    fn published(&self, target: &DatasetId) -> Result<Vec<Arc<Policy>>, Error> {
         let published = self.node.catalogue.offers(target, self.now)?;
         let published = published.iter().map(|(_, text)| self.node.policies.compiled(text));
-        let published = published.collect::<Result<Vec<_>, _>>()?;
-        Ok(transforms::require_published(policy, &published)?)
+        Ok(published.collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Consumer: countersigns an agreement whose terms the machine has compared and whose policy we understand.

@@ -23,6 +23,8 @@ control_plane::refusal_codes! {
 const PEER_PID: &str = "peer-pid";
 /// Tag of a transfer: its agreement.
 pub const AGREEMENT: &str = "agreement";
+/// Tag of an agreement: its dataset.
+pub const TARGET: &str = "target";
 /// Tag of a process that has not ended: its counterparty.
 pub const OPEN_WITH: &str = "open-with";
 /// Tag of a transfer that a pull worker must carry on.
@@ -140,6 +142,7 @@ pub fn put_agreement(tx: &Tx<'_>, held: &HeldAgreement) -> Result<(), Error> {
     let id = held.signed.agreement().id();
     let bytes = durable::encode_agreement(held).map_err(|cause| Error::damaged(id.as_str(), cause))?;
     tx.put(Collection::Agreements, id.as_str(), &bytes, Expect::Any)?;
+    tx.tag(Collection::Agreements, id.as_str(), &[(TARGET, held.signed.agreement().target().as_str())])?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use control_plane::ids::{AgreementId, DatasetId};
 use policy::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,14 @@ pub(crate) enum ObjectSource {
         #[serde(skip_serializing_if = "Option::is_none")]
         etag: Option<String>,
         url: String,
+    },
+    /// A sealed copy that we hold.
+    Held {
+        /// The agreement that it is held under.
+        agreement: String,
+        /// For what purpose it is passed on, where one was stated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<String>,
     },
 }
 
@@ -109,10 +118,29 @@ impl Publication {
             return Err(malformed("objects and sources differ in number"));
         }
         let applied = form.transform.map(AppliedTransform::from_form).transpose()?;
-        if applied.as_ref().map(|applied| applied.transform.mark()).as_ref() != manifest.transform() {
+        let marked = applied.as_ref().map(|applied| applied.transform.mark());
+        // What was done to a held copy was done before it came here, and nothing more is.
+        let held = |source: &ObjectSource| matches!(source, ObjectSource::Held { .. });
+        let as_held = applied.is_none() && form.sources.iter().all(held);
+        if !as_held && marked.as_ref() != manifest.transform() {
             return Err(malformed("the manifest tells another transform"));
         }
         Ok(Self::new(manifest, form.sources, applied))
+    }
+
+    /// What was pulled under `agreement`, offered on as `dataset` object by object, with the transform that its provider
+    /// performed; for `purpose`, where the agreement asks for one.
+    pub fn of_held(
+        held: &Manifest,
+        dataset: DatasetId,
+        agreement: &AgreementId,
+        purpose: Option<&str>,
+    ) -> Result<Self, Refusal> {
+        let manifest = Manifest::transformed(dataset, held.objects().to_vec(), held.transform().cloned())?;
+        let source =
+            ObjectSource::Held { agreement: agreement.to_string(), purpose: purpose.map(str::to_owned) };
+        let sources = vec![source; manifest.objects().len()];
+        Ok(Self::new(manifest, sources, None))
     }
 
     /// What is done to the objects before they leave.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::digest::Digest;
 use crate::egress::SOURCE_CHANGED;
+use crate::egress::tests::subject;
 use crate::manifest::CHUNK_BYTES;
 
 fn dataset() -> DatasetId {
@@ -65,7 +66,7 @@ async fn a_directory_becomes_sorted_objects() {
     let again = Publication::from_json(&publication.to_json().unwrap()).unwrap();
     assert_eq!(again, publication);
     for index in 0..3 {
-        let mut reader = folder.sources.read_ahead(&again, index, 0).await.unwrap();
+        let mut reader = folder.sources.read_ahead(&again, index, 0, &subject()).await.unwrap();
         let expected: &[u8] = [b"a".as_slice(), b"b", b""][index as usize];
         if !expected.is_empty() {
             assert_eq!(reader.next().await.unwrap(), expected);
@@ -119,7 +120,7 @@ async fn a_link_put_in_the_way_later_leads_nowhere() {
     std::fs::rename(folder.path.join("root/sub"), folder.path.join("root/old")).unwrap();
     std::fs::write(folder.path.join("outside/b.csv"), "b").unwrap();
     symlink("../outside", folder.path.join("root/sub")).unwrap();
-    assert_eq!(code(folder.sources.read_ahead(&publication, 0, 0).await), &OUTSIDE_ROOTS);
+    assert_eq!(code(folder.sources.read_ahead(&publication, 0, 0, &subject()).await), &OUTSIDE_ROOTS);
 }
 
 #[test]
@@ -203,19 +204,35 @@ async fn an_http_source_is_published_and_read_from_an_offset() {
     assert_eq!(Publication::from_json(&publication.to_json().unwrap()).unwrap(), publication);
 
     let offset = CHUNK_BYTES as u64;
-    let mut reader = sources.read_ahead(&publication, 0, offset).await.unwrap();
+    let mut reader = sources.read_ahead(&publication, 0, offset, &subject()).await.unwrap();
     assert!(reader.next().await.unwrap() == rest[..CHUNK_BYTES]);
     assert!(reader.next().await.unwrap() == rest[CHUNK_BYTES..]);
     let asked = requests.lock().unwrap()[1].to_ascii_lowercase();
     assert!(asked.contains("range: bytes=1048576-\r\n") && asked.contains("if-match: \"v1\"\r\n"), "{asked}");
 
-    let mut reader = sources.read_ahead(&publication, 0, offset).await.unwrap();
+    let mut reader = sources.read_ahead(&publication, 0, offset, &subject()).await.unwrap();
     reader.next().await.unwrap();
     assert_eq!(code(reader.next().await), &SOURCE_CHANGED, "altered last chunk");
-    assert_eq!(code(sources.read_ahead(&publication, 0, offset).await), &SOURCE_CHANGED, "another entity");
-    assert_eq!(code(sources.read_ahead(&publication, 0, offset).await), &SOURCE_CHANGED, "no range");
-    assert_eq!(code(sources.read_ahead(&publication, 0, 0).await), &SOURCE_CHANGED, "another tag");
-    assert_eq!(code(sources.read_ahead(&publication, 0, 0).await), &SOURCE_CHANGED, "another length");
+    assert_eq!(
+        code(sources.read_ahead(&publication, 0, offset, &subject()).await),
+        &SOURCE_CHANGED,
+        "another entity"
+    );
+    assert_eq!(
+        code(sources.read_ahead(&publication, 0, offset, &subject()).await),
+        &SOURCE_CHANGED,
+        "no range"
+    );
+    assert_eq!(
+        code(sources.read_ahead(&publication, 0, 0, &subject()).await),
+        &SOURCE_CHANGED,
+        "another tag"
+    );
+    assert_eq!(
+        code(sources.read_ahead(&publication, 0, 0, &subject()).await),
+        &SOURCE_CHANGED,
+        "another length"
+    );
 }
 
 #[tokio::test]
@@ -258,7 +275,7 @@ fn visits() -> String {
 }
 
 async fn all(sources: &Sources, publication: &Publication, offset: u64) -> Result<Vec<u8>, DataError> {
-    let mut reader = sources.read_ahead(publication, 0, offset).await?;
+    let mut reader = sources.read_ahead(publication, 0, offset, &subject()).await?;
     let mut bytes = Vec::new();
     while (offset + bytes.len() as u64) < publication.manifest().objects()[0].size() {
         bytes.extend_from_slice(&reader.next().await?);

@@ -15,15 +15,15 @@ policy::refusal_codes! {
 }
 
 #[derive(Default)]
-struct Port {
+pub(crate) struct Port {
     opens_left: usize,
     rechecks_left: usize,
     valid_until: Option<UnixMillis>,
     rechecked: Vec<u64>,
-    receipts: Vec<UseReceipt>,
+    pub(crate) receipts: Vec<UseReceipt>,
 }
 
-struct Shared(Mutex<Port>);
+pub(crate) struct Shared(pub(crate) Mutex<Port>);
 
 impl UsePort for Shared {
     fn open(&self, question: UseQuestion) -> BoxFuture<'_, Result<UseGrant, Refusal>> {
@@ -57,16 +57,16 @@ impl UsePort for Shared {
     }
 }
 
-struct Case {
-    pull: Pull,
-    port: Arc<Shared>,
+pub(crate) struct Case {
+    pub(crate) pull: Pull,
+    pub(crate) port: Arc<Shared>,
     clock: Arc<TestClock>,
 }
 
 const MIB: usize = CHUNK_BYTES;
 
 impl Case {
-    async fn new(size: usize, opens: usize, rechecks: usize) -> Self {
+    pub(crate) async fn new(size: usize, opens: usize, rechecks: usize) -> Self {
         let pull = Pull::new(size);
         pull.pull().await;
         let port = Port { opens_left: opens, rechecks_left: rechecks, ..Port::default() };
@@ -74,7 +74,7 @@ impl Case {
         Self { pull, port: Arc::new(Shared(Mutex::new(port))), clock }
     }
 
-    async fn open(&self) -> Result<(UseSession, StopHandle), Refusal> {
+    pub(crate) async fn open(&self) -> Result<(UseSession, StopHandle), Refusal> {
         let (handle, stop) = stop_pair();
         let request = UseRequest {
             agreement: self.pull.plan.agreement.clone(),
@@ -91,7 +91,7 @@ impl Case {
         UseSession::open(port, clock, session, request, stop).await.map(|session| (session, handle))
     }
 
-    async fn object(&self, session: &mut UseSession) -> Result<SessionObject, DataError> {
+    pub(crate) async fn object(&self, session: &mut UseSession) -> Result<SessionObject, DataError> {
         session.object(&self.pull.store, &self.pull.rows.record().unwrap(), &self.pull.key).await
     }
 }

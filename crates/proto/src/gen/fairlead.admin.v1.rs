@@ -79,7 +79,7 @@ pub struct PublishDatasetRequest {
     /// The self-description in Turtle.
     #[prost(string, tag = "1")]
     pub turtle: ::prost::alloc::string::String,
-    /// `file:ROOT/path`, `directory:ROOT/path` or `http(s)://…`
+    /// `file:ROOT/path`, `directory:ROOT/path`, `http(s)://…`, or `holding:AGREEMENT` for a copy that is held
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
     /// Only check; publish nothing.
@@ -88,6 +88,9 @@ pub struct PublishDatasetRequest {
     /// The declaration of a transform (JSON); empty for none.
     #[prost(string, tag = "4")]
     pub transform: ::prost::alloc::string::String,
+    /// For what purpose a held copy is passed on; empty for none.
+    #[prost(string, tag = "5")]
+    pub purpose: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -231,6 +234,9 @@ pub struct CatalogueEntry {
     /// What is done to the objects before they leave: name@version and digest.
     #[prost(string, repeated, tag = "17")]
     pub transforms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The datasets that it was made from.
+    #[prost(string, repeated, tag = "20")]
+    pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -622,74 +628,9 @@ pub struct Holding {
     /// What the provider did to the objects before they left: name@version and digest; empty for nothing.
     #[prost(string, tag = "17")]
     pub transform: ::prost::alloc::string::String,
-    /// What `changes_at` is the time of: permission, period, lease, or the duty whose time it is; empty where nothing changes.
-    #[prost(string, tag = "24")]
-    pub changes: ::prost::alloc::string::String,
-    /// Of `show`: what the caller may do now, action by action.
-    #[prost(message, repeated, tag = "25")]
-    pub may: ::prost::alloc::vec::Vec<MayDo>,
-    /// Of `show`: how each part of each clause is held.
-    #[prost(message, repeated, tag = "26")]
-    pub layers: ::prost::alloc::vec::Vec<HeldClause>,
-    /// What one of the `uses` is: session, object or day.
-    #[prost(string, tag = "28")]
-    pub unit_of_count: ::prost::alloc::string::String,
-    /// Of `show`: use sessions that are open; the owner sees everybody's, others their own.
-    #[prost(message, repeated, tag = "27")]
-    pub sessions: ::prost::alloc::vec::Vec<OpenUse>,
-}
-#[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MayDo {
-    /// e.g. read
-    #[prost(string, tag = "1")]
-    pub action: ::prost::alloc::string::String,
-    /// permit, deny or unknown
-    #[prost(string, tag = "2")]
-    pub outcome: ::prost::alloc::string::String,
-    /// Of anything but a permit.
-    #[prost(string, tag = "3")]
-    pub code: ::prost::alloc::string::String,
-    /// When this answer may change; empty for never by time alone.
-    #[prost(string, tag = "4")]
-    pub until: ::prost::alloc::string::String,
-    /// What a use has to state, or what must be known or done, besides: e.g. purpose.
-    #[prost(string, repeated, tag = "5")]
-    pub needs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-#[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct HeldClause {
-    /// The clause's number.
-    #[prost(string, tag = "1")]
-    pub clause: ::prost::alloc::string::String,
-    /// The action or operand.
-    #[prost(string, tag = "2")]
-    pub term: ::prost::alloc::string::String,
-    /// permitted, forbidden, condition or duty
-    #[prost(string, tag = "3")]
-    pub part: ::prost::alloc::string::String,
-    /// mediated, sealed, leased, evidenced, contained, procedural or legal
-    #[prost(string, tag = "4")]
-    pub layer: ::prost::alloc::string::String,
-}
-#[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct OpenUse {
-    #[prost(string, tag = "1")]
-    pub session: ::prost::alloc::string::String,
-    /// The operating system's user.
-    #[prost(string, tag = "2")]
-    pub actor: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub action: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub purpose: ::prost::alloc::string::String,
-    #[prost(string, tag = "5")]
-    pub opened: ::prost::alloc::string::String,
-    /// When its decision ends by itself; empty for never.
-    #[prost(string, tag = "6")]
-    pub valid_until: ::prost::alloc::string::String,
+    /// The datasets that the provider made it from, as its description said when it was pulled.
+    #[prost(string, repeated, tag = "20")]
+    pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1178,9 +1119,6 @@ pub struct Session {
     /// Told once, when it is opened.
     #[prost(string, tag = "14")]
     pub token: ::prost::alloc::string::String,
-    /// Where its tables are read over Arrow Flight; empty where that is off.
-    #[prost(string, tag = "20")]
-    pub flight: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1194,9 +1132,6 @@ pub struct SessionObject {
     /// Where it is read; empty where the use endpoint is off.
     #[prost(string, tag = "4")]
     pub url: ::prost::alloc::string::String,
-    /// Its ticket over Arrow Flight; empty where it is no table.
-    #[prost(string, tag = "10")]
-    pub ticket: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
