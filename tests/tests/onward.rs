@@ -327,9 +327,9 @@ fn what_is_passed_on_arrives_with_its_lineage_and_ends_with_its_source() {
     let released = records(second, "use-closed").pop().unwrap();
     assert_eq!(released["bytes"], content.len().to_string());
     until("the first has heard of it", || {
-        let told = records(first, "notice-received").into_iter();
-        told.filter(|notice| notice["what"] == "agreement/used" && notice["agreement"] == *passed.source)
-            .last()
+        let of_it =
+            |notice: &Value| notice["what"] == "agreement/used" && notice["agreement"] == *passed.source;
+        records(first, "notice-received").into_iter().find(of_it)
     });
     // The one that was counted is spent: nobody else gets it, and what was passed on stays.
     let spent = third.negotiate(&passed.onward);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use catalogue::index::Query;
 use catalogue::log::UNKNOWN_DATASET;
+use connector::catalogue::publication::Draft;
 use connector::catalogue::{datasets, publication, replication};
 use connector::clock::Clock;
 use connector::config::Config;
@@ -167,7 +168,8 @@ async fn what_one_publishes_the_other_finds() {
     assert_eq!(replication::pull(&harbour.node, &them).await.unwrap(), 0);
 
     // A dry run finds out everything and changes nothing.
-    let dry = publication::publish(&harbour.node, TIDE, "file:open/tide.csv", "", true).await.unwrap();
+    let dry =
+        publication::publish(&harbour.node, Draft::new(TIDE, "file:open/tide.csv"), true).await.unwrap();
     assert_eq!((dry.row.seq, dry.row.objects, dry.row.bytes), (0, 1, LEVELS.len() as u64));
     assert!(!shown(&harbour));
     for (source, code) in [
@@ -175,7 +177,7 @@ async fn what_one_publishes_the_other_finds() {
         ("file:other/tide.csv", "source/unknown-root"),
         ("tide.csv", "source/malformed-source"),
     ] {
-        let error = publication::publish(&harbour.node, TIDE, source, "", false).await.unwrap_err();
+        let error = publication::publish(&harbour.node, Draft::new(TIDE, source), false).await.unwrap_err();
         assert_eq!(refused(error), code, "{source}");
     }
     for (from, to, code) in [
@@ -184,14 +186,16 @@ async fn what_one_publishes_the_other_finds() {
         ("dct:modified", "dct:created", "catalogue/missing-value"),
     ] {
         let turtle = TIDE.replace(from, to);
-        let error =
-            publication::publish(&harbour.node, &turtle, "file:open/tide.csv", "", false).await.unwrap_err();
+        let error = publication::publish(&harbour.node, Draft::new(&turtle, "file:open/tide.csv"), false)
+            .await
+            .unwrap_err();
         assert_eq!(refused(error), code, "{to}");
     }
     let rows = harbour.node.store.read(|store| datasets(store, None, 10)).await.unwrap();
     assert_eq!(rows.len(), 0);
 
-    let published = publication::publish(&harbour.node, TIDE, "file:open/tide.csv", "", false).await.unwrap();
+    let published =
+        publication::publish(&harbour.node, Draft::new(TIDE, "file:open/tide.csv"), false).await.unwrap();
     assert_eq!((published.row.seq, &published.row.manifest_digest), (1, &dry.row.manifest_digest));
     until_shown(&estuary, true).await;
     let now = estuary.node.now();

@@ -82,6 +82,13 @@ pub struct Draft<'a> {
     pub purpose: &'a str,
 }
 
+impl<'a> Draft<'a> {
+    /// A description and where its bytes come from, and nothing else.
+    pub const fn new(turtle: &'a str, source: &'a str) -> Self {
+        Self { turtle, source, transform: "", purpose: "" }
+    }
+}
+
 /// Publishes a dataset; with `dry_run` checks all of it and changes nothing.
 pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Result<Published, Error> {
     let Draft { turtle, source, .. } = draft;

@@ -3,6 +3,8 @@
 //! The state wanted is computed from the agreement's, and each difference is one transaction. So a crash between two of
 //! them loses nothing: the next look, at the latest after the start, finds what is left to do.
 
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use control_plane::ids::{AgreementId, DatasetId};
 use control_plane::pids::Role;
 use control_plane::status::AgreementStatus;
 use store::{Collection, crash_point};
+use tokio::time::Instant;
 
 use super::{SOURCE_ENDED, SOURCE_SUSPENDED, Standing, source_of, standing};
 use crate::catalogue::{self, publication};
@@ -23,10 +26,18 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The pause after a look that failed, e.g. because the disk is full.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What was found in line is looked through again after this time. Agreements may be many, and what moves them, the
+/// standing of their source, is looked at each time.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// When the agreements on each dataset were last found in line, and with what.
+type InLine = HashMap<DatasetId, (Discriminant<Standing>, Instant)>;
+
 /// Looks until the node stops.
 pub async fn run(node: Arc<Node>) {
+    let mut in_line = InLine::new();
     loop {
-        let wait = match look(&node).await {
+        let wait = match look(&node, &mut in_line).await {
             Ok(()) => LOOK,
             Err(error) => {
                 tracing::warn!(%error, "what was passed on could not follow its source; it is tried again");
@@ -42,7 +53,7 @@ pub async fn run(node: Arc<Node>) {
 }
 
 /// One look at every dataset that passes a held copy on; what fails for one keeps the others from nothing.
-async fn look(node: &Arc<Node>) -> Result<(), Error> {
+async fn look(node: &Arc<Node>, in_line: &mut InLine) -> Result<(), Error> {
     // Without a clock that is trusted nothing is served either.
     let Ok(_) = node.clock.trusted_now() else { return Ok(()) };
     let (mut after, mut outcome) = (None::<String>, Ok(()));
@@ -52,13 +63,13 @@ async fn look(node: &Arc<Node>) -> Result<(), Error> {
         let Some(last) = page.last() else { return outcome };
         after = Some(last.clone());
         for dataset in page {
-            let followed = follow(node, &DatasetId::parse(&dataset)?).await;
+            let followed = follow(node, &DatasetId::parse(&dataset)?, in_line).await;
             outcome = outcome.and(followed);
         }
     }
 }
 
-async fn follow(node: &Arc<Node>, dataset: &DatasetId) -> Result<(), Error> {
+async fn follow(node: &Arc<Node>, dataset: &DatasetId, in_line: &mut InLine) -> Result<(), Error> {
     let (worker, id) = (node.clone(), dataset.clone());
     let now = node.now();
     let read = move |store: &store::Snapshot<'_>| {
@@ -67,9 +78,14 @@ async fn follow(node: &Arc<Node>, dataset: &DatasetId) -> Result<(), Error> {
         Ok::<_, Error>(Some((source, standing, catalogue::is_published(store, &id)?)))
     };
     let Some((source, standing, published)) = node.store.read(read).await? else { return Ok(()) };
-    for agreement in below(node, dataset, &standing).await? {
-        bring_into_line(node, &source, agreement).await?;
-        crash_point("onward-agreement-followed");
+    let kind = discriminant(&standing);
+    let settled = in_line.get(dataset).is_some_and(|(known, at)| *known == kind && at.elapsed() < AGAIN);
+    if !settled {
+        for agreement in below(node, dataset, &standing).await? {
+            bring_into_line(node, &source, agreement).await?;
+            crash_point("onward-agreement-followed");
+        }
+        in_line.insert(dataset.clone(), (kind, Instant::now()));
     }
     if let (Standing::Ended(refusal), true) = (&standing, published) {
         tracing::info!(%dataset, code = refusal.code.code, "withdrawn: what it rests on has ended");

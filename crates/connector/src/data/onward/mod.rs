@@ -59,6 +59,9 @@ control_plane::refusal_codes! {
     PURPOSE = "onward/purpose", Input,
         "a purpose is stated only for a held copy that is passed on", "僅就轉供所持副本方可陳述用途", "仅就转供所持副本方可陈述用途",
         clause "usage control: onward sharing", next "leave `--purpose` out, or publish with `--source holding:AGREEMENT`";
+    BUSY = "onward/busy", Unavailable,
+        "all use sessions of this connector are taken", "此連接器的使用工作階段已全部占用", "此连接器的使用会话已全部占用",
+        clause "limits.use_sessions", next "nothing: the pull is tried again by itself";
     SOURCE_SUSPENDED = "onward/source-suspended", Policy,
         "the agreement that this dataset rests on does not permit passing it on at present",
         "此資料集所依據的協議目前不許可轉供", "此数据集所依据的协议目前不许可转供",

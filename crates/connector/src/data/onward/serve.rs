@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use policy::vocab::action;
 
-use super::ACTOR;
+use super::{ACTOR, BUSY};
 use crate::data::sessions::{self, Granted, Wanted};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
@@ -48,7 +48,14 @@ async fn open(node: &Arc<Node>, asked: HeldRead) -> Result<HeldObject, Error> {
         recipient: Some(asked.subject.participant.to_string()),
         application: None,
     };
-    let mut granted = sessions::grant(node, request, Wanted::One(&asked.object)).await?;
+    let granted = sessions::grant(node, request, Wanted::One(&asked.object)).await;
+    let mut granted = granted.map_err(|error| match error {
+        // Whoever pulls is to come again, and not to give up.
+        Error::Refused(refusal) if refusal.code == &sessions::TOO_MANY_SESSIONS => {
+            Refusal::new(&BUSY, "").into()
+        }
+        other => other,
+    })?;
     let opened = granted.only_object(node).await;
     let Granted { session, registered, place, .. } = granted;
     match opened {
