@@ -98,7 +98,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(catalogue::replication::run(node.clone()));
     tasks.spawn(trust::run(node.clone()));
     tasks.spawn(data::duties::run(node.clone()));
-    tasks.spawn(data::leases::run(node.clone()));
+    tasks.spawn(data::lease_renewal::run(node.clone()));
     data::onward::serve::begin(&node);
     tasks.spawn(data::onward::follow::run(node.clone()));
     data::pull::resume_all(&node).await?;

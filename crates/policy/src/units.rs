@@ -223,7 +223,7 @@ mod tests {
         let alone = "policy/unit-without-count";
         check(&one(&[unit("fl:perDay")]), Err((alone, "clause 1")));
         let either = format!(r#"{{"or":[{},{}]}}"#, count(3), unit("fl:perDay"));
-        check(&one(&[either.clone()]), Err((alone, "clause 1")));
+        check(&one(std::slice::from_ref(&either)), Err((alone, "clause 1")));
         check(&one(&[count(9), either]), Err((alone, "clause 1")));
         let duty = format!(
             r#""permission":[{{"action":"read","constraint":[{}],"duty":[{{"action":"compensate","constraint":[{}]}}]}}]"#,

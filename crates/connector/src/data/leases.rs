@@ -1,14 +1,14 @@
-//! Consumer side of key leases: shares in memory until their lease ends, renewed while sessions are open.
+//! Consumer side of key leases: how one is asked for, and what is stored of the answer.
 //!
 //! A lease is asked for in three steps: the provider tells the share that the durable copy is wrapped with and the next
 //! one; the copy's row moves to the next in one transaction; only then is it used. A crash between them asks again with
 //! the epoch of the row, which the provider keeps until a newer one is presented.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::ids::{AgreementId, ParticipantId};
+use control_plane::ids::AgreementId;
 use control_plane::status::HeldAgreement;
 use control_plane::{Fault, Refusal, UnixMillis};
 use data_plane::{AgreementKey, LeaseShare, ObjectRecord, ObjectState, SessionId};
@@ -19,11 +19,11 @@ use proto::lease::{AcquireRequest, LeaseResponse, LeasedObject, ReleaseRequest, 
 use proto::status::from_status;
 use serde::{Deserialize, Serialize};
 use store::{Collection, Expect, Snapshot, Tx, crash_point};
-use tokio::sync::Notify;
 use tonic::Status;
 
 use super::lease_grant::{Asking, LeaseGrant, NONCE_BYTES, OTHER_GRANT};
-use super::lease_provider::{MAX_NAMED, SessionUse};
+use super::lease_provider::SessionUse;
+use super::live_leases::Granted;
 use super::provider::data_error;
 use super::{holdings, keys};
 use crate::driver::records;
@@ -43,43 +43,10 @@ control_plane::refusal_codes! {
         clause "fl:keyLease", next "the detail has the provider's code; ask its operator";
 }
 
-/// Renewal comes when this part of the agreed time has passed; the rest is for a provider that does not answer.
-const PERIODS: i64 = 2;
-/// Between two attempts to renew: an eighth of what is left, within these bounds.
-const SHORTEST_PAUSE_MS: i64 = 100;
-const LONGEST_PAUSE_MS: i64 = 15_000;
-/// Answers have at most [`MAX_NAMED`] shares and one signed grant.
+/// Answers have at most [`super::lease_provider::MAX_NAMED`] shares and one signed grant.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// How long a session's end waits to be told; its lease ends by itself.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Every lease that is live, and every session that lives on one.
-#[derive(Default)]
-pub struct Leases {
-    held: Mutex<HashMap<AgreementId, Lease>>,
-    sessions: Mutex<HashMap<AgreementId, Vec<SessionUse>>>,
-    /// One request for each agreement at a time: rows and shares move together.
-    turns: Mutex<HashMap<AgreementId, Arc<tokio::sync::Mutex<()>>>>,
-    changed: Notify,
-}
-
-/// Shares are zeroised when this is dropped.
-struct Lease {
-    provider: ParticipantId,
-    last: UnixMillis,
-    until: UnixMillis,
-    renew_at: UnixMillis,
-    shares: HashMap<u32, LeaseShare>,
-}
-
-/// When a lease was granted, and until when it lets use go on, by our clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// Before the request was sent.
-    pub last: UnixMillis,
-    /// The end of use without another.
-    pub until: UnixMillis,
-}
 
 /// Why there is no lease.
 #[derive(Debug)]
@@ -127,198 +94,6 @@ pub enum For<'a> {
     Renewal(&'a [SessionUse]),
     /// To seal what the transfer, by the provider's name of it, brings.
     Transfer(&'a str),
-}
-
-impl Leases {
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<AgreementId, Lease>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<AgreementId, Vec<SessionUse>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn turn(&self, agreement: &AgreementId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns.entry(agreement.clone()).or_default().clone()
-    }
-
-    /// The live lease under an agreement.
-    pub fn live(&self, agreement: &AgreementId, now: UnixMillis) -> Option<Granted> {
-        let held = self.held();
-        let lease = held.get(agreement).filter(|lease| now < lease.until)?;
-        Some(Granted { last: lease.last, until: lease.until })
-    }
-
-    /// Whether a lease needs no asking for these objects.
-    fn is_young(&self, agreement: &AgreementId, objects: &[u32], now: UnixMillis) -> bool {
-        self.held().get(agreement).is_some_and(|lease| {
-            now < lease.renew_at && objects.iter().all(|object| lease.shares.contains_key(object))
-        })
-    }
-
-    fn covers(&self, agreement: &AgreementId, objects: &[u32], now: UnixMillis) -> bool {
-        self.held().get(agreement).is_some_and(|lease| {
-            now < lease.until && objects.iter().all(|object| lease.shares.contains_key(object))
-        })
-    }
-
-    fn share(&self, agreement: &AgreementId, object: u32, now: UnixMillis) -> Option<LeaseShare> {
-        self.held().get(agreement).filter(|lease| now < lease.until)?.shares.get(&object).cloned()
-    }
-
-    fn keep(
-        &self,
-        agreement: &AgreementId,
-        provider: &ParticipantId,
-        granted: Granted,
-        shares: Vec<(u32, LeaseShare)>,
-    ) {
-        let period = granted.until.millis_since(granted.last) / PERIODS;
-        let mut held = self.held();
-        let lease = held.entry(agreement.clone()).or_insert_with(|| Lease {
-            provider: provider.clone(),
-            last: granted.last,
-            until: granted.until,
-            renew_at: granted.until,
-            shares: HashMap::new(),
-        });
-        (lease.last, lease.until) = (granted.last, granted.until);
-        lease.renew_at = granted.last.plus_millis(period);
-        lease.shares.extend(shares);
-        drop(held);
-        self.changed.notify_one();
-    }
-
-    /// A session lives under this agreement from now on, until [`Leases::ended`].
-    pub fn opened(&self, agreement: &AgreementId, of: SessionUse) {
-        self.sessions().entry(agreement.clone()).or_default().push(of);
-        self.changed.notify_one();
-    }
-
-    /// A session is over; true if it was on the list.
-    pub fn ended(&self, agreement: &AgreementId, session: &SessionId) -> bool {
-        let mut sessions = self.sessions();
-        let Some(open) = sessions.get_mut(agreement) else { return false };
-        let before = open.len();
-        open.retain(|of| of.session != *session);
-        let was_open = open.len() < before;
-        if open.is_empty() {
-            sessions.remove(agreement);
-        }
-        was_open
-    }
-
-    /// Drops the shares under an agreement: its copies are closed until the provider grants another lease.
-    pub fn forget(&self, agreement: &AgreementId) {
-        self.held().remove(agreement);
-    }
-
-    /// Drops every share that `provider` gave.
-    pub fn forget_of(&self, provider: &ParticipantId) {
-        self.held().retain(|_, lease| lease.provider != *provider);
-    }
-
-    /// Takes away what has ended; gives the agreements to renew, each not before its next pause.
-    fn due(&self, now: UnixMillis) -> Vec<AgreementId> {
-        let sessions = self.sessions();
-        let mut held = self.held();
-        held.retain(|_, lease| now < lease.until);
-        let mut due = Vec::new();
-        for (agreement, lease) in held.iter_mut().filter(|(agreement, _)| sessions.contains_key(*agreement)) {
-            if lease.renew_at <= now {
-                let left = lease.until.millis_since(now);
-                lease.renew_at = now.plus_millis((left / 8).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS));
-                due.push(agreement.clone());
-            }
-        }
-        due
-    }
-
-    /// When [`Leases::due`] has something to do.
-    fn next(&self) -> Option<UnixMillis> {
-        let sessions = self.sessions();
-        let at = |(agreement, lease): (&AgreementId, &Lease)| {
-            if sessions.contains_key(agreement) { lease.renew_at.min(lease.until) } else { lease.until }
-        };
-        self.held().iter().map(at).min()
-    }
-}
-
-/// Renews while sessions are open, and lets shares go when their lease has ended, until the node stops.
-pub async fn run(node: Arc<Node>) {
-    loop {
-        for agreement in node.data.leases.due(node.now()) {
-            tokio::spawn(renew(node.clone(), agreement));
-        }
-        let next = node.data.leases.next();
-        let sleep = async {
-            match next {
-                Some(at) => {
-                    let left = at.millis_since(node.now()).max(1).unsigned_abs();
-                    tokio::time::sleep(Duration::from_millis(left)).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = node.stop.cancelled() => return,
-            () = node.data.leases.changed.notified() => {}
-            () = sleep => {}
-        }
-    }
-}
-
-async fn renew(node: Arc<Node>, agreement: AgreementId) {
-    let turn = node.data.leases.turn(&agreement);
-    // Somebody is asking already.
-    let Ok(asking) = turn.try_lock() else { return };
-    let sessions = node.data.leases.sessions().get(&agreement).cloned().unwrap_or_default();
-    let objects: Vec<u32> = node
-        .data
-        .leases
-        .held()
-        .get(&agreement)
-        .map(|lease| lease.shares.keys().copied().collect())
-        .unwrap_or_default();
-    if sessions.is_empty() {
-        return;
-    }
-    let renewed = renew_all(&node, &agreement, &objects, &sessions).await;
-    drop(asking);
-    match renewed {
-        Ok(()) => {}
-        Err(NoLease::Refused(reason)) => {
-            tracing::warn!(%agreement, code = reason.code.code, detail = %reason.detail, "the provider ended the lease");
-            node.data.stop_agreement(&agreement, &reason);
-        }
-        Err(no_lease) => {
-            let why = no_lease.into_error().into_refusal();
-            tracing::info!(%agreement, code = why.code.code, detail = %why.detail, "the lease was not renewed yet");
-        }
-    }
-}
-
-/// In requests of bounded size: each names some of the objects and some of the sessions.
-async fn renew_all(
-    node: &Arc<Node>,
-    id: &AgreementId,
-    objects: &[u32],
-    sessions: &[SessionUse],
-) -> Result<(), NoLease> {
-    let key = id.clone();
-    let held = node.store.read(move |store| records::agreement(store, &key)).await?;
-    let held = records::found(held, &crate::driver::transfers::AGREEMENT_NOT_FOUND, id.as_str())?;
-    let mut rest = objects.chunks(MAX_NAMED);
-    for some in sessions.chunks(MAX_NAMED) {
-        ask(node, &held, rest.next().unwrap_or_default(), For::Renewal(some)).await?;
-    }
-    for objects in rest {
-        let some = sessions.get(..sessions.len().min(MAX_NAMED)).unwrap_or_default();
-        ask(node, &held, objects, For::Renewal(some)).await?;
-    }
-    Ok(())
 }
 
 /// A lease for a session that opens with these objects. `counted`: the provider must have counted it; otherwise a live
@@ -415,7 +190,7 @@ pub fn release(node: &Arc<Node>, held: &HeldAgreement, session: &SessionId) {
 }
 
 /// One request and what follows from its answer; the caller holds the agreement's turn.
-async fn ask(
+pub(super) async fn ask(
     node: &Arc<Node>,
     held: &HeldAgreement,
     objects: &[u32],
@@ -688,53 +463,12 @@ fn read_taken(key: &str, value: &[u8]) -> Result<Granted, Error> {
 mod tests {
     use super::*;
 
-    fn id(name: &str) -> AgreementId {
-        AgreementId::parse(name).unwrap()
-    }
-
     #[test]
     fn row_format_is_frozen() {
         let text = r#"{"last":"1970-01-01T00:00:00.000Z","until":"1970-01-01T00:00:01.000Z","version":1}"#;
         let granted = Granted { last: UnixMillis(0), until: UnixMillis(1000) };
         assert_eq!(read_taken("taken a", text.as_bytes()).unwrap(), granted);
         assert!(read_taken("taken a", text.replace(":1}", ":2}").as_bytes()).is_err());
-    }
-
-    #[test]
-    fn a_lease_is_renewed_at_half_of_its_time_and_let_go_at_its_end() {
-        let leases = Leases::default();
-        let provider = ParticipantId::parse("https://p.example/id").unwrap();
-        let granted = Granted { last: UnixMillis(1000), until: UnixMillis(9000) };
-        leases.keep(&id("a"), &provider, granted, vec![(0, LeaseShare::generate(1).unwrap())]);
-        let session = SessionId::parse("s").unwrap();
-        let of = SessionUse { session: session.clone(), action: "odrl:read".into(), purpose: None };
-
-        // Without a session nothing is renewed.
-        assert_eq!(leases.next(), Some(UnixMillis(9000)));
-        assert!(leases.due(UnixMillis(8000)).is_empty());
-        leases.opened(&id("a"), of);
-        let young = |objects: &[u32], now| leases.is_young(&id("a"), objects, UnixMillis(now));
-        assert!(young(&[0], 4999) && !young(&[0], 5000) && !young(&[1], 4999));
-        assert!(leases.covers(&id("a"), &[0], UnixMillis(8999)));
-        assert_eq!(leases.next(), Some(UnixMillis(5000)));
-        assert!(leases.due(UnixMillis(4999)).is_empty());
-        assert_eq!(leases.due(UnixMillis(5000)), [id("a")]);
-        // The next attempt comes after an eighth of what is left.
-        assert!(leases.due(UnixMillis(5499)).is_empty());
-        assert_eq!(leases.due(UnixMillis(5500)), [id("a")]);
-
-        assert_eq!(leases.live(&id("a"), UnixMillis(8999)), Some(granted));
-        assert_eq!(leases.live(&id("a"), UnixMillis(9000)), None);
-        assert!(leases.share(&id("a"), 0, UnixMillis(9000)).is_none());
-        assert!(leases.due(UnixMillis(9000)).is_empty());
-        assert_eq!(leases.next(), None, "the shares are gone");
-        assert!(leases.ended(&id("a"), &session) && !leases.ended(&id("a"), &session));
-
-        for forget in [|leases: &Leases, _: &ParticipantId| leases.forget(&id("a")), Leases::forget_of] {
-            leases.keep(&id("a"), &provider, granted, Vec::new());
-            forget(&leases, &provider);
-            assert_eq!(leases.live(&id("a"), UnixMillis(1000)), None);
-        }
     }
 
     #[test]

@@ -4,17 +4,21 @@ pub mod acts;
 pub mod counts;
 pub mod duties;
 pub mod events;
+mod facts;
 pub mod holdings;
 pub mod keys;
 pub mod lease_grant;
 pub mod lease_provider;
+pub mod lease_renewal;
 pub mod leases;
+pub mod live_leases;
 pub mod open_uses;
 pub mod outlook;
 pub mod onward;
 pub mod provider;
 pub mod pull;
 pub mod push;
+mod receipts;
 pub mod sessions;
 pub mod shares;
 pub mod situation;
@@ -41,7 +45,7 @@ use crate::config::{Config, Host, HttpSource};
 use crate::error::Error;
 use crate::node::Node;
 use keys::Keys;
-use leases::Leases;
+use live_leases::Leases;
 
 impl data_plane::Clock for Clock {
     fn now(&self) -> UnixMillis {

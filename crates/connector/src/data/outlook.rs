@@ -8,7 +8,7 @@ use policy::{Outcome, Policy, Stage, TermKind};
 use store::{DutyState, Snapshot};
 
 use super::counts::Step;
-use super::uses::{self, Asked};
+use super::facts::{self, Asked};
 use super::{acts, holdings};
 use crate::error::Error;
 use crate::node::Node;
@@ -56,7 +56,7 @@ pub fn of(
     now: UnixMillis,
 ) -> Result<Outlook, Error> {
     let opening = Step::Opens { with_object: true };
-    let asked = match uses::asked(node, store, id, opening, now) {
+    let asked = match facts::asked(node, store, id, opening, now) {
         Ok(asked) => Ok(asked),
         Err(Error::Refused(refusal)) => Err(refusal),
         Err(error) => return Err(error),
@@ -119,8 +119,8 @@ fn decided(node: &Node, asked: &Asked, policy: &Policy, action: &str, actor: &st
         application: None,
     };
     // Without a live lease: what the use would be answered if the provider granted one now.
-    let lease = uses::lease_at(node, asked, now).unwrap_or(now);
-    let facts = uses::facts(node, asked, &request, Some(lease), now);
+    let lease = facts::lease_at(node, asked, now).unwrap_or(now);
+    let facts = facts::facts(node, asked, &request, Some(lease), now);
     let question = policy::Request {
         action,
         target: agreement.target().as_str(),

@@ -5,35 +5,28 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use control_plane::ids::AgreementId;
-use control_plane::status::HeldAgreement;
 use control_plane::{Refusal, UnixMillis};
 use data_plane::{
-    AgreementKey, ObjectId, ObjectRecord, SessionEnd, SessionId, TransformMark, UseGrant, UsePort,
-    UseQuestion, UseReceipt, UseRequest,
+    AgreementKey, ObjectId, ObjectRecord, SessionEnd, SessionId, UseGrant, UsePort, UseQuestion, UseReceipt,
+    UseRequest,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use identity::Typ;
-use policy::{CountUnit, Facts, Policy, Source, Value};
-use serde::Serialize;
-use store::{Collection, Expect, Snapshot, Tx, crash_point};
+use policy::{CountUnit, Facts, Policy};
+use store::{Collection, Expect, Tx, crash_point};
 
-use super::acts::{self, Standing};
-use super::counts::{self, Cost, Counted, Step};
-use super::holdings::{self, Holding};
+use super::counts::{self, Cost, Step};
+use super::facts::{Asked, asked, facts, lease_at};
 use super::lease_provider::SessionUse;
 use super::leases::{self, NoLease};
 use super::open_uses::{OpenUse, Until};
-use super::situation::{self, Situation};
-use super::{duties, events, onward, sessions, transforms};
+use super::{duties, holdings, onward, receipts, sessions};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
 use crate::node::Node;
-use crate::policies::facts_about;
-use crate::restored;
 use crate::telemetry::metrics;
-use crate::trust;
 
 control_plane::refusal_codes! {
     DUTY_OVERDUE = "use/duty-overdue", Policy,
@@ -44,23 +37,6 @@ control_plane::refusal_codes! {
         "this state was restored from a backup and its counts are not confirmed yet",
         "此狀態由備份還原，使用次數尚未獲確認", "此状态由备份恢复，使用次数尚未获确认",
         clause "foundations: a restored backup gives nothing back", next "let the connector reach the provider, which confirms what it knows";
-}
-
-/// The use that a person or program asks for, with what is known about it.
-#[derive(Clone)]
-pub(super) struct Asked {
-    pub(super) held: HeldAgreement,
-    holding: Holding,
-    policy: Arc<Policy>,
-    counted: Counted,
-    /// What the step in question costs.
-    cost: Cost,
-    /// Whether the provider shares the keys.
-    pub(super) leased: bool,
-    /// What the provider did to the data before it left.
-    transform: Option<TransformMark>,
-    pub(super) duties: Standing,
-    events: Vec<(String, String)>,
 }
 
 /// Decides and accounts for one session.
@@ -249,7 +225,7 @@ impl SessionPort {
             self.node.data.open_uses.ended(&of.session);
             leases::release(&self.node, &asked.held, &of.session);
         }
-        let payload = receipt_payload(&receipt)?;
+        let payload = receipts::payload(&receipt)?;
         let signer = self.node.identity.signer();
         let signed = signer.sign(Typ::Receipt, &payload, receipt.closed, None).map_err(Error::from)?;
         let closed = self.node.store.write(move |tx| {
@@ -286,50 +262,6 @@ impl UsePort for SessionPort {
     }
 }
 
-/// What is held and agreed, as the store has it.
-pub(super) fn asked(
-    node: &Node,
-    store: &Snapshot<'_>,
-    id: &AgreementId,
-    step: Step,
-    now: UnixMillis,
-) -> Result<Asked, Error> {
-    let held = records::found(records::agreement(store, id)?, &AGREEMENT_NOT_FOUND, id.as_str())?;
-    held.status.require_active()?;
-    trust::require_good_standing(store, &node.identity.trust(), held.signed.agreement().assigner())?;
-    let holding = records::found(holdings::get(store, id)?, &holdings::NO_HOLDING, id.as_str())?;
-    if holding.is_destroyed() {
-        return Err(Refusal::new(&holdings::DESTROYED, id.as_str()).into());
-    }
-    let owed = acts::all_of(store, id)?;
-    if let Some(duty) = owed.iter().find(|duty| duty.overdue_since.is_some() && duty.done_at.is_none()) {
-        return Err(Refusal::new(&DUTY_OVERDUE, duty.kind.as_str()).into());
-    }
-    let duties = acts::standing(&owed, now)?;
-    if let Some(consequence) = &duties.consequence {
-        return Err(Refusal::new(&DUTY_OVERDUE, format!("{consequence}, as its consequence")).into());
-    }
-    let policy = node.policies.compiled(held.signed.agreement().text())?;
-    let counted = counts::counted(store, id, &policy)?;
-    let cost = counted.cost(step, now);
-    if restored::is_closed(store, id)? {
-        return Err(Refusal::new(&RESTORED, id.as_str()).into());
-    }
-    let leased = policy.lease_millis().is_some();
-    let transform = match transforms::demands(&policy) {
-        true => holdings::manifest(store, id)?.and_then(|manifest| manifest.transform().cloned()),
-        false => None,
-    };
-    let events = events::running(store)?;
-    Ok(Asked { held, holding, policy, counted, cost, leased, transform, duties, events })
-}
-
-/// The lease that a use rests on now.
-pub(super) fn lease_at(node: &Node, asked: &Asked, now: UnixMillis) -> Option<UnixMillis> {
-    let live = node.data.leases.live(asked.held.signed.agreement().id(), now);
-    live.filter(|_| asked.leased).map(|granted| granted.last)
-}
-
 /// The policy's answer; `Some` instant at which it may change, never behind the end of the lease.
 fn decide(
     node: &Node,
@@ -364,50 +296,6 @@ fn decide(
             Ok(ends.into_iter().flatten().min())
         }
     }
-}
-
-/// What is known about a use.
-pub(super) fn facts(
-    node: &Node,
-    asked: &Asked,
-    request: &UseRequest,
-    lease: Option<UnixMillis>,
-    now: UnixMillis,
-) -> Facts {
-    let agreement = asked.held.signed.agreement();
-    let facts = facts_about(Some(&node.statement.load().statement), now);
-    let mut facts = transforms::fulfilled(&asked.policy, asked.transform.as_ref(), facts)
-        .uses_spent(asked.counted.before(asked.cost))
-        .unit_of_count(asked.counted.unit)
-        .first_use(asked.holding.first_use().unwrap_or(now))
-        .signed(agreement.timestamp());
-    if let Some(lease) = lease {
-        facts = facts.leased(lease);
-    }
-    for (key, state) in &asked.duties.states {
-        facts = facts.duty(key, *state);
-    }
-    if let Some(purpose) = &request.purpose {
-        facts = facts.purpose(purpose);
-    }
-    if let Some(recipient) = &request.recipient {
-        facts =
-            facts.with(policy::vocab::operand::RECIPIENT, Value::symbol(recipient), Source::Asserted, now);
-    }
-    let config = node.config.load();
-    let situation = Situation {
-        policy: &asked.policy,
-        user: user_id(&request.actor).and_then(|uid| config.users.iter().find(|user| user.uid == uid)),
-        events: &asked.events,
-        action: &request.action,
-        unsealed: !asked.holding.unsealed.is_empty(),
-    };
-    situation::add(facts, &situation)
-}
-
-/// The number in what the socket says about its caller.
-fn user_id(actor: &str) -> Option<u32> {
-    actor.strip_prefix("uid ")?.parse().ok()
 }
 
 /// Decides about a step of a session that is open, on what is known now, and counts what it costs. Tells when.
@@ -504,68 +392,6 @@ fn request_fields(request: &UseRequest) -> Vec<(&'static str, String)> {
         fields.push(("application", application.clone()));
     }
     fields
-}
-
-/// The signed receipt of a session; the durable form.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReceiptJson<'a> {
-    version: u32,
-    session: &'a str,
-    agreement: &'a str,
-    actor: &'a str,
-    action: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    purpose: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipient: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    application: Option<&'a str>,
-    objects: Vec<ReceiptObject>,
-    bytes: String,
-    opened: String,
-    closed: String,
-    /// Why it ended; absent where its user closed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReceiptObject {
-    object: String,
-    digest: String,
-    bytes: String,
-}
-
-fn receipt_payload(receipt: &UseReceipt) -> Result<Vec<u8>, Error> {
-    let json = ReceiptJson {
-        version: 1,
-        session: receipt.session.as_str(),
-        agreement: receipt.request.agreement.as_str(),
-        actor: &receipt.request.actor,
-        action: &receipt.request.action,
-        purpose: receipt.request.purpose.as_deref(),
-        recipient: receipt.request.recipient.as_deref(),
-        application: receipt.request.application.as_deref(),
-        objects: receipt
-            .objects
-            .iter()
-            .map(|object| ReceiptObject {
-                object: object.object.to_string(),
-                digest: object.digest.to_string(),
-                bytes: object.bytes_released.to_string(),
-            })
-            .collect(),
-        bytes: receipt.bytes_released.to_string(),
-        opened: receipt.opened.to_string(),
-        closed: receipt.closed.to_string(),
-        end: match &receipt.end {
-            SessionEnd::Closed => None,
-            SessionEnd::Refused(refusal) => Some(refusal.code.code),
-        },
-    };
-    serde_jcs::to_vec(&json).map_err(Error::ours)
 }
 
 /// What a use would be answered now, without using.

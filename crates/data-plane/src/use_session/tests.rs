@@ -202,3 +202,21 @@ async fn only_whole_unaltered_objects_of_the_agreement_open() {
     let opened = session.object(&partial.store, &partial.rows.record().unwrap(), &partial.key).await;
     assert_eq!(code(opened), &crate::sealed::INCOMPLETE);
 }
+
+#[tokio::test]
+async fn a_decision_that_has_ended_is_followed_by_another_or_by_none() {
+    let case = Case::new(1000, 1, 9).await;
+    case.port.0.lock().unwrap().valid_until = Some(UnixMillis(1_050));
+    let (mut session, _handle) = case.open().await.unwrap();
+    let object = case.object(&mut session).await.unwrap();
+    case.clock.0.store(1_050, Ordering::SeqCst);
+    case.port.0.lock().unwrap().valid_until = Some(UnixMillis(2_000));
+    session.renew().await.unwrap();
+    assert_eq!(session.valid_until(), Some(UnixMillis(2_000)));
+    session.read(&object, 0, 10).await.unwrap();
+
+    case.clock.0.store(2_000, Ordering::SeqCst);
+    case.port.0.lock().unwrap().rechecks_left = 0;
+    assert_eq!(session.renew().await.unwrap_err().code, &USE_EXPIRED);
+    assert_eq!(code(session.read(&object, 0, 10).await), &USE_EXPIRED);
+}
