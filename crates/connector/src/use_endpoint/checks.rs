@@ -26,8 +26,8 @@ control_plane::refusal_codes! {
         clause "foundations: use endpoint", next "read with a program that sends no `Origin`";
 }
 
-/// Names of this host's loopback addresses in a `Host` header.
-const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+/// The name of this host's loopback addresses in a `Host` header; else the address stands there, in any of its spellings.
+const LOCAL_NAME: &str = "localhost";
 
 /// Refuses what a web page or another host's name could send, before anything is looked up.
 pub fn require_local(headers: &HeaderMap, uri: &Uri, local: SocketAddr) -> Result<(), Refusal> {
@@ -37,7 +37,10 @@ pub fn require_local(headers: &HeaderMap, uri: &Uri, local: SocketAddr) -> Resul
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     // An absolute form of the target names the host, too; HTTP/2 has no other.
     let hosts = [named, uri.authority().map(|authority| authority.as_str())];
-    let fits = |host: &str| LOCAL_NAMES.iter().any(|name| *host == format!("{name}:{}", local.port()));
+    let fits = |host: &str| {
+        let literal = |address: SocketAddr| address.ip().is_loopback() && address.port() == local.port();
+        host.parse().is_ok_and(literal) || *host == format!("{LOCAL_NAME}:{}", local.port())
+    };
     let mut given = hosts.iter().flatten().peekable();
     if given.peek().is_none() || !given.all(|host| fits(host)) {
         let shown = control_plane::ids::printable(named.or_else(|| uri.host()).unwrap_or_default());
@@ -105,10 +108,19 @@ mod tests {
 
     #[test]
     fn only_this_host_and_no_page() {
-        for host in ["localhost:7460", "127.0.0.1:7460", "[::1]:7460"] {
+        for host in ["localhost:7460", "127.0.0.1:7460", "[::1]:7460", "[0:0:0:0:0:0:0:1]:7460"] {
             check(Some(host), None, "/sessions/x", None);
         }
-        for host in ["localhost", "localhost:7461", "evil.example:7460", "evil.example", "", "[::1]"] {
+        for host in [
+            "localhost",
+            "localhost:7461",
+            "evil.example:7460",
+            "evil.example",
+            "",
+            "[::1]",
+            "[::2]:7460",
+            "10.0.0.1:7460",
+        ] {
             check(Some(host), None, "/sessions/x", Some("use/other-host"));
         }
         check(None, None, "/sessions/x", Some("use/other-host"));
