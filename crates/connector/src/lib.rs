@@ -26,6 +26,7 @@ pub mod http;
 pub mod node;
 pub mod peers;
 pub mod policies;
+pub mod recovery;
 pub mod refusals;
 pub mod restored;
 pub mod run;

@@ -46,6 +46,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::grpc::lease::CODES,
         crate::node::CODES,
         crate::peers::CODES,
+        crate::recovery::CODES,
         crate::restored::CODES,
         crate::run::CODES,
         crate::transport::dialer::CODES,

@@ -43,7 +43,7 @@ use crate::telemetry::Logs;
 use crate::telemetry::metrics;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
-use crate::{admin, catalogue, data, peers, restored, telemetry, trust, upkeep};
+use crate::{admin, catalogue, data, peers, recovery, restored, telemetry, trust, upkeep};
 
 control_plane::refusal_codes! {
     NOT_ENROLLED = "identity/not-enrolled", State,
@@ -78,6 +78,7 @@ pub struct Running {
 /// Opens the state and the identity, and starts every service.
 pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>) -> Result<Running, Error> {
     let store = open_store(&config.data).await?;
+    recovery::sweep(&config.data).map_err(Error::ours)?;
     let node = open_node(config, settings, logs, store).await?;
     let mut tasks = JoinSet::new();
 

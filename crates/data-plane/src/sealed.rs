@@ -97,6 +97,11 @@ impl SealedStore {
         Ok(removed)
     }
 
+    /// Whether this is a name that a sealed file can have: never one that leads elsewhere.
+    pub fn is_file_name(name: &str) -> bool {
+        is_file_name(name)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }

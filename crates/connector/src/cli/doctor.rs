@@ -1,6 +1,4 @@
-//! `fairlead doctor`, `status`, `peer`, `ledger`, `backup` and `reload`.
-
-use std::path::PathBuf;
+//! `fairlead doctor`, `status`, `peer`, `ledger` and `reload`.
 
 use proto::admin;
 
@@ -109,15 +107,4 @@ pub(super) async fn ledger(output: Output, admin: &mut Admin, args: LedgerArgs) 
     output.list(&page.records, ["seq", "record"], |row| [row.seq.to_string(), row.record.clone()], "")?;
     output.note(&format!("{} records in all, root {}", page.size, page.root));
     Ok(())
-}
-
-pub(super) async fn backup(output: Output, admin: &mut Admin, file: PathBuf) -> Result<(), Failure> {
-    let absolute = std::path::absolute(&file).map_err(Failure::ours)?;
-    let Some(path) = absolute.to_str().map(str::to_owned) else {
-        return Err(Failure::usage("the path is not UTF-8", "name another file"));
-    };
-    let report = admin.backup(admin::BackupRequest { path }).await?.into_inner();
-    output.show(&report, |report| {
-        format!("{} ({} bytes, {} ledger records)", report.path, report.bytes, report.ledger_size)
-    })
 }

@@ -299,6 +299,12 @@ pub fn save_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes the row of an object whose file is not there: the copy is incomplete from then on, and a pull completes it.
+pub fn forget_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
+    tx.delete(Collection::Ingress, &object_key(record.agreement(), record.object()), Expect::Any)?;
+    Ok(())
+}
+
 /// The data plane's rows of incoming objects, in this connector's store.
 pub struct Progress(pub Arc<Node>);
 

@@ -865,6 +865,15 @@ pub struct BackupRequest {
     /// Absolute path of a file that does not exist yet.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
+    /// Only a plain copy of the state, also where there is a recovery key.
+    #[prost(bool, tag = "2")]
+    pub state_only: bool,
+    /// No sealed copies in it.
+    #[prost(bool, tag = "3")]
+    pub without_copies: bool,
+    /// For how many days it may be restored, 1 to 3660; 0 means 30.
+    #[prost(uint32, tag = "4")]
+    pub keep_days: u32,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -875,6 +884,21 @@ pub struct BackupReport {
     pub bytes: u64,
     #[prost(uint64, tag = "3")]
     pub ledger_size: u64,
+    /// The id of the recovery key that opens it; empty for a plain copy of the state.
+    #[prost(string, tag = "4")]
+    pub recovery_key: ::prost::alloc::string::String,
+    /// Until when it may be restored; empty for a plain copy of the state.
+    #[prost(string, tag = "5")]
+    pub keep_until: ::prost::alloc::string::String,
+    /// Agreements whose copies it can open.
+    #[prost(uint64, tag = "6")]
+    pub keys: u64,
+    /// Agreements whose copies are to be deleted before `keep_until`: their keys are not in it.
+    #[prost(string, repeated, tag = "7")]
+    pub keys_left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Sealed files in it.
+    #[prost(uint64, tag = "8")]
+    pub copies: u64,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
