@@ -166,3 +166,113 @@ fn what_is_no_backup_for_this_place_changes_nothing() {
     let there = guangzhou.run(&["restore", text(&file), "--recovery-key", text(&key)]);
     there.refused(exit::USAGE, "backup/target-exists");
 }
+
+#[test]
+fn no_backup_gives_uses_back() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    let content = bytes(1000, 1);
+    let agreement = holds(guangzhou, hong_kong, &Dataset::research("weather").counted(3), &content);
+    let key = recovery_key(guangzhou, "recovery.key");
+    guangzhou.read(&agreement, RESEARCH).done();
+    let file = backup(guangzhou, "guangzhou.backup");
+    guangzhou.read(&agreement, RESEARCH).done();
+    until("the provider was told of both uses", || {
+        hong_kong
+            .ledger()
+            .into_iter()
+            .find(|record| record["kind"] == "uses-told" && record.to_string().contains("\"uses\":\"2\""))
+    });
+    assert!(hong_kong.stop().success());
+
+    lose(guangzhou);
+    reborn(&mut space, "guangzhou", &file, &key);
+    space.get("guangzhou").start();
+    // Without its provider nothing tells what was spent after the backup.
+    space.get("guangzhou").read(&agreement, RESEARCH).refused(exit::UNAVAILABLE, "use/restored-backup");
+    space.get("hong-kong").start();
+    let guangzhou = space.get("guangzhou");
+    assert!(reads(guangzhou, &agreement) == content, "the third use");
+    guangzhou.read(&agreement, RESEARCH).refused(exit::REFUSED_BY_POLICY, "policy/count-spent");
+}
+
+#[test]
+fn no_backup_gives_ended_rights_or_deleted_copies_back() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    let [revoked, suspended, deleted] = ["revoked", "suspended", "deleted"]
+        .map(|name| holds(guangzhou, hong_kong, &Dataset::research(name), &bytes(1000, 1)));
+    let key = recovery_key(guangzhou, "recovery.key");
+    let file = backup(guangzhou, "guangzhou.backup");
+    hong_kong.run(&["agreement", "revoke", &revoked, "--reason", "ethics"]).done();
+    hong_kong.run(&["agreement", "suspend", &suspended, "--reason", "question"]).done();
+    guangzhou.run(&["holdings", "delete", &deleted]).done();
+    // Told and taken: nothing of it is sent again.
+    for connector in [&*guangzhou, &*hong_kong] {
+        connector.quiet();
+    }
+    assert!(hong_kong.stop().success());
+
+    lose(guangzhou);
+    reborn(&mut space, "guangzhou", &file, &key);
+    space.get("guangzhou").start();
+    for agreement in [&revoked, &suspended, &deleted] {
+        let refused = space.get("guangzhou").read(agreement, RESEARCH);
+        refused.refused(exit::UNAVAILABLE, "use/restored-backup");
+    }
+    space.get("hong-kong").start();
+    let guangzhou = space.get("guangzhou");
+    for (agreement, code) in [
+        (&revoked, "transfer/agreement-revoked"),
+        (&suspended, "transfer/agreement-suspended"),
+        (&deleted, "use/destroyed"),
+    ] {
+        let asked = until("the provider has told how it stands", || {
+            Some(guangzhou.read(agreement, RESEARCH))
+                .filter(|read| read.failure()["code"] != "use/restored-backup")
+        });
+        asked.refused(exit::REFUSED_BY_POLICY, code);
+    }
+    space.get("hong-kong").run(&["agreement", "resume", &suspended]).done();
+    reads(space.get("guangzhou"), &suspended);
+}
+
+#[test]
+fn a_provider_learns_what_it_ended_itself() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    let agreement = holds(guangzhou, hong_kong, &Dataset::research("weather"), &bytes(1000, 1));
+    let key = recovery_key(hong_kong, "recovery.key");
+    let file = backup(hong_kong, "hong-kong.backup");
+    hong_kong.run(&["agreement", "revoke", &agreement, "--reason", "ethics"]).done();
+    hong_kong.quiet();
+    lose(hong_kong);
+    reborn(&mut space, "hong-kong", &file, &key);
+    let hong_kong = space.get("hong-kong");
+    hong_kong.start();
+    hong_kong
+        .awaits(&["agreement", "show", &agreement], "the revocation", |shown| shown["status"] == "revoked");
+}
+
+#[test]
+fn a_backup_holds_no_key_that_is_due_to_go() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    let soon = connector::clock::Clock::start(None).now().plus_millis(5 * 24 * 60 * 60 * 1000).to_string();
+    let agreement =
+        holds(guangzhou, hong_kong, &Dataset::research("brief").deleted_by(&soon), &bytes(1000, 1));
+    recovery_key(guangzhou, "recovery.key");
+    for (days, left_out) in [("4", 0), ("6", 1)] {
+        let file = guangzhou.path(&format!("{days}.backup"));
+        let report = guangzhou.run(&["backup", text(&file), "--keep-days", days]).object();
+        let names = report["keys_left_out"].as_array().unwrap();
+        assert_eq!(
+            (names.len(), report["keys"].as_u64().unwrap()),
+            (left_out, 1 - left_out as u64),
+            "{report}"
+        );
+        assert!(names.iter().all(|name| *name == *agreement));
+    }
+    // What the running connector holds is untouched.
+    guangzhou.read(&agreement, RESEARCH).done();
+}

@@ -30,6 +30,7 @@ pub mod recovery;
 pub mod refusals;
 pub mod restored;
 pub mod run;
+pub mod standing;
 pub mod telemetry;
 pub mod transport;
 pub mod trust;

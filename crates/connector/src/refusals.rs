@@ -49,6 +49,7 @@ pub fn all() -> Vec<&'static Code> {
         crate::recovery::CODES,
         crate::restored::CODES,
         crate::run::CODES,
+        crate::standing::CODES,
         crate::transport::dialer::CODES,
         crate::trust::CODES,
         crate::use_endpoint::ANSWER_CODES,

@@ -27,9 +27,9 @@ use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
 use crate::node::Node;
 use crate::policies::facts_about;
-use crate::restored;
 use crate::telemetry::metrics;
 use crate::trust;
+use crate::{restored, standing};
 
 control_plane::refusal_codes! {
     DUTY_OVERDUE = "use/duty-overdue", Policy,
@@ -37,9 +37,9 @@ control_plane::refusal_codes! {
         "此協議有逾期未履行的義務，其許可因此關閉", "该协议有逾期未履行的义务，其许可因此关闭",
         clause "usage control: duties are rows with a state", next "`fairlead holdings show AGREEMENT` names the duty";
     RESTORED = "use/restored-backup", Unavailable,
-        "this state was restored from a backup and its counts are not confirmed yet",
-        "此狀態由備份還原，使用次數尚未獲確認", "此状态由备份恢复，使用次数尚未获确认",
-        clause "foundations: a restored backup gives nothing back", next "let the connector reach the provider, which confirms what it knows";
+        "this state was restored from a backup, and the provider has not said yet how the agreement stands",
+        "此狀態由備份還原，提供方尚未說明協議的現況", "此状态由备份恢复，提供方尚未说明协议的现状",
+        clause "operator's guide 5: backup and restore", next "let the connector reach the provider, which confirms what it knows";
 }
 
 /// The use that a person or program asks for, with what is known about it.
@@ -336,6 +336,7 @@ fn account(
 ) -> Result<(), Error> {
     // The policy has the ceiling, and this transaction decided by the counter's value.
     let _counted = tx.counter_add(&holdings::uses_counter(&request.agreement), 1, None)?;
+    standing::owe(tx, &asked.policy, asked.leased, &request.agreement, &asked.holding.assigner)?;
     let mut holding = asked.holding.clone();
     if request.action == policy::vocab::action::EXPORT {
         // What leaves our reach is on record before the first byte does.

@@ -108,8 +108,12 @@ pub async fn write(node: &Arc<Node>, to: PathBuf, asked: Asked) -> Result<Report
     let header = Header::new(node.us.to_string(), now.to_string(), keep_until.to_string(), &public);
     let sealed = (!asked.without_copies).then(|| data.join(SEALED_FOLDER));
     let archived = tokio::task::spawn_blocking(move || {
-        let target = Partial(with_partial(&to));
-        let copies = archive(&target.0, &header, &public, &one_time, &copy.0, sealed.as_deref())?;
+        let (path, mut options) = (with_partial(&to), OpenOptions::new());
+        let out = options.write(true).create_new(true).mode(0o600).open(&path);
+        let out = out.map_err(failed(&NOT_WRITTEN, &path))?;
+        // Ours from here on: one that another backup is writing stays.
+        let target = Partial(path);
+        let copies = archive(out, &target.0, &header, &public, &one_time, &copy.0, sealed.as_deref())?;
         let bytes = publish(&target.0, &to).map_err(failed(&NOT_WRITTEN, &to))?;
         Ok::<_, Error>(report(bytes, state, &header, keep_until, kept, copies))
     });
@@ -195,6 +199,7 @@ pub(super) fn every_row(store: &Snapshot<'_>, of: Collection) -> Result<Vec<stor
 
 /// Writes the encrypted archive; gives how many sealed files are in it.
 fn archive(
+    out: File,
     target: &Path,
     header: &Header,
     public: &PublicKey,
@@ -205,7 +210,6 @@ fn archive(
     let keys = one_time.to_text().map_err(data_error)?;
     let objects: Vec<ObjectRecord> = store::inspect(state, holdings::all_objects)?;
     let written = (|| {
-        let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
         let mut sealing = Sealing::begin(std::io::BufWriter::new(out), header, public)?;
         head(&mut sealing, KEYS_ENTRY, keys.len() as u64)?;
         sealing.write_all(keys.as_bytes())?;
