@@ -113,6 +113,9 @@ pub struct SelfDescription {
     pub distributions: Vec<Distribution>,
     /// Its offers; never empty, ordered by id.
     pub offers: Vec<Offer>,
+    /// The IDS policy classes that the publisher's connector enforces, as it says: also numbers that this version does
+    /// not know. Empty where it says nothing.
+    pub enforces: BTreeSet<u16>,
 }
 
 /// Derives the canonical text of an offer from its statements; `policy` behind a small port.

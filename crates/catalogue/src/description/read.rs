@@ -76,6 +76,7 @@ pub(super) fn describe(
     let distributions = distribution_iris.iter().map(|iri| reader.distribution(iri, advice)).collect();
     let offer_iris = reader.iris(dataset, v::ODRL_HAS_POLICY, Required::Yes);
     let offers: Vec<Offer> = offer_iris.iter().filter_map(|iri| reader.offer(iri, dataset, scope)).collect();
+    let enforces = reader.classes(scope.participant.as_str());
     if advice == Advice::Give {
         reader.advise(dataset, &titles, keywords.is_empty());
     }
@@ -91,6 +92,7 @@ pub(super) fn describe(
         modified: modified?,
         distributions,
         offers,
+        enforces,
     })
 }
 
@@ -372,6 +374,18 @@ impl<'g> Reader<'g, '_> {
         };
         let read = literal(term).map(|literal| literal.value()).filter(plain).map(str::to_owned);
         read.or_else(|| self.bad(subject, v::FL_TRANSFORM, term, "name@version sha-256:<base64url>"))
+    }
+
+    fn classes(&mut self, publisher: &str) -> BTreeSet<u16> {
+        let mut found = BTreeSet::new();
+        for term in self.bounded(publisher, v::FL_ENFORCES, Required::No) {
+            let number = literal(term)
+                .filter(|literal| literal.datatype().as_str().strip_prefix(v::XSD) == Some("integer"))
+                .and_then(|literal| literal.value().parse::<u16>().ok())
+                .or_else(|| self.bad(publisher, v::FL_ENFORCES, term, "the number of a policy class"));
+            found.extend(number);
+        }
+        found
     }
 
     fn offer(&mut self, subject: &str, dataset: &str, scope: &PublisherScope) -> Option<Offer> {

@@ -88,6 +88,8 @@ pub async fn resume_peer(node: &Arc<Node>, request: admin::ChangePeerRequest) ->
 async fn peer(node: &Arc<Node>, name: &ParticipantId) -> Result<admin::Peer, Error> {
     let statement = known_peers::latest_statement(node, name).await?;
     let suspended = node.suspended.load().contains(name);
+    let told = known_peers::enforces(node, name).await?.unwrap_or_default();
+    let classes = enforceable::classes_there(node.policies.profiles(), &told);
     let membership = statement.as_ref().map(|statement| &statement.membership);
     Ok(admin::Peer {
         participant: name.to_string(),
@@ -99,6 +101,7 @@ async fn peer(node: &Arc<Node>, name: &ParticipantId) -> Result<admin::Peer, Err
             .as_ref()
             .map(|statement| statement.expires.to_string())
             .unwrap_or_default(),
+        policy_classes: classes.into_iter().map(u32::from).collect(),
         ..Default::default()
     })
 }

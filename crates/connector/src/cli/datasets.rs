@@ -167,6 +167,7 @@ fn entry_text(entry: &admin::CatalogueEntry) -> String {
         ("media types", entry.media_types.join(" ")),
         ("bytes", entry.byte_size.to_string()),
         ("transforms", entry.transforms.join(" ")),
+        ("publisher enforces classes", super::doctor::class_list(&entry.publisher_enforces)),
         ("envelope", entry.envelope_hash.clone()),
     ]);
     for offer in &entry.offers {

@@ -68,7 +68,7 @@ fn status_facts(status: &admin::Status) -> String {
     ])
 }
 
-fn class_list(classes: &[u32]) -> String {
+pub(super) fn class_list(classes: &[u32]) -> String {
     classes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -79,11 +79,12 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
             let list = admin.list_peers(page_request(page)).await?.into_inner();
             return output.list(
                 &list.peers,
-                ["participant", "name", "jurisdiction", "state", "addresses", "last error"],
+                ["participant", "name", "jurisdiction", "state", "addresses", "classes", "last error"],
                 |row| {
                     let [id, name, place] =
                         [row.participant.clone(), row.legal_name.clone(), row.jurisdiction.clone()];
-                    [id, name, place, row.state.clone(), row.addresses.join(" "), row.last_error.clone()]
+                    let (addresses, classes) = (row.addresses.join(" "), class_list(&row.policy_classes));
+                    [id, name, place, row.state.clone(), addresses, classes, row.last_error.clone()]
                 },
                 &list.next_page_token,
             );
@@ -97,6 +98,7 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
             ("name", peer.legal_name.clone()),
             ("state", peer.state.clone()),
             ("addresses", peer.addresses.join(" ")),
+            ("policy classes held", class_list(&peer.policy_classes)),
         ])
     })
 }

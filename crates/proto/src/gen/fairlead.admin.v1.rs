@@ -231,6 +231,9 @@ pub struct CatalogueEntry {
     /// What is done to the objects before they leave: name@version and digest.
     #[prost(string, repeated, tag = "17")]
     pub transforms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// IDS policy classes that the publisher's connector enforces, as its signed description says.
+    #[prost(uint32, repeated, tag = "18")]
+    pub publisher_enforces: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -488,6 +491,9 @@ pub struct Peer {
     pub outbox_waiting: u32,
     #[prost(string, tag = "8")]
     pub last_error: ::prost::alloc::string::String,
+    /// IDS policy classes that it enforces, by what it told in the exchange of identities.
+    #[prost(uint32, repeated, tag = "9")]
+    pub policy_classes: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
