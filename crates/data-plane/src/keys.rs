@@ -24,11 +24,11 @@ policy::refusal_codes! {
         "a wrapped key does not open: it was altered, exchanged or wrapped under a destroyed key",
         "封裝的金鑰無法開啟：它已被改動、調換，或其外層金鑰已銷毀",
         "封装的密钥无法打开：它已被改动、调换，或其外层密钥已销毁",
-        clause "foundations: sealed objects", next "the copy cannot be read any more; pull it again if the agreement allows";
+        clause "security model: the promise, sealed", next "the copy cannot be read any more; pull it again if the agreement allows";
     MALFORMED_KEY_FILE = "use/malformed-key-file", Ours,
         "the key-encryption key file is damaged or of another version",
         "金鑰加密金鑰檔案已損壞或版本不符", "密钥加密密钥文件已损坏或版本不符",
-        clause "foundations: sealed objects", next "restore the file from its backup";
+        clause "security model: the promise, sealed", next "restore the file from its backup";
 }
 
 const KEY_BYTES: usize = 32;

@@ -88,20 +88,21 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
         _ => values::loopback(value).map(Some),
     });
     let (peers, health, use_endpoint) = (peers?, health?, use_endpoint?);
+    let mut fits = true;
     if peers.port() != 0 && peers.port() == health.port() {
         section.refuse(
             "health",
             &CONFLICT,
             format!("port {} is that of listeners.peers, too", health.port()),
         );
-        return None;
+        fits = false;
     }
     let taken = |port: u16| port != 0 && (port == peers.port() || port == health.port());
     if use_endpoint.is_some_and(|address| taken(address.port())) {
         section.refuse("use", &CONFLICT, "the port is that of another listener, too");
-        return None;
+        fits = false;
     }
-    Some(Listeners { peers, health, use_endpoint })
+    fits.then_some(Listeners { peers, health, use_endpoint })
 }
 
 fn administration(section: &Reader<'_>, base: &Path) -> Option<Administration> {

@@ -167,6 +167,10 @@ fn one_problem_each() {
         ("peers = { a = 1 }", &["4 peers bad-value: must be a list, is a table"]),
         ("listeners.peers = \"7443\"", &["4 listeners.peers bad-value: as in `[::]:7443`"]),
         ("listeners.health = \"[::]:7470\"", &["4 listeners.health bad-value: reached from outside"]),
+        (
+            "listeners = { peers = \"[::1]:7470\", use = \"[::1]:7470\" }",
+            &["4 listeners.health conflict: port 7470", "4 listeners.use conflict: another listener"],
+        ),
         ("listeners.peers = \"[::1]:7470\"", &["4 listeners.health conflict: port 7470"]),
         ("[limits]\ndrain_seconds = 601", &["5 limits.drain_seconds bad-value: between 0 and 600, is 601"]),
         ("[limits]\ndrain_seconds = -1", &["5 limits.drain_seconds bad-value: between 0 and 600, is -1"]),
