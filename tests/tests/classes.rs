@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use federation_tests::command::{Outcome, exit};
 use federation_tests::connector::{Connector, shared_file};
-use federation_tests::data::{bytes, described};
+use federation_tests::data::{Dataset, bytes, described};
 use federation_tests::space::Space;
 use federation_tests::wait::until;
 use policy::{Enforcement, Lang, Profiles, template};
@@ -529,4 +529,28 @@ impl Case<'_> {
         let what = format!("the ledger of {} holds `{kind}` with {members:?}", connector.name);
         until(&what, || connector.ledger().iter().any(fits).then_some(()));
     }
+}
+
+#[test]
+fn a_catalogue_and_peers_tell_which_classes_are_enforced() {
+    let mut space = Space::of(&["guangzhou", "hong-kong"]);
+    let [guangzhou, hong_kong] = space.all(["guangzhou", "hong-kong"]);
+    std::fs::write(hong_kong.sources().join("x.csv"), bytes(100, 1)).unwrap();
+    let weather = Dataset::research("weather");
+    let dataset = hong_kong.publish(&weather, &shared_file("x.csv"));
+    let held = hong_kong.run(&["status"]).object()["policy_classes"].clone();
+    assert!(held.as_array().unwrap().contains(&Value::from(11)), "{held}");
+    assert_eq!(guangzhou.finds(&dataset)["publisher_enforces"], held);
+    let peers = guangzhou.list("peer");
+    let told = peers.iter().find(|peer| peer["participant"] == *hong_kong.participant).unwrap();
+    assert_eq!(told["policy_classes"], held);
+
+    // Nobody writes it by hand.
+    let us = &hong_kong.participant;
+    let written = format!("{}\n<{us}> <https://w3id.org/fairlead/ns#enforces> 99 .\n", weather.turtle(us));
+    let file = hong_kong.write("written.ttl", written);
+    let file = file.to_str().unwrap();
+    hong_kong
+        .run(&["dataset", "publish", file, "--source", &shared_file("x.csv")])
+        .refused(exit::USAGE, "catalogue/enforces-written");
 }

@@ -222,11 +222,16 @@ fn an_act_under_four_eyes_needs_two_people() {
 
     // Another person is another user of this host, whom only root can become.
     if rustix::process::geteuid().is_root() {
-        let approved = as_another_user(&socket, &reference);
+        let approving = reference.clone();
+        let approved = as_another_user(&socket, move |mut other| async move {
+            let request = admin::DecideApprovalRequest { reference: approving, reason: String::new() };
+            other.approve(request).await.unwrap().into_inner()
+        });
         assert_eq!(approved.state, "done", "{approved:?}");
         assert_eq!(status(), "revoked");
         at(&socket, &["approval", "approve", &reference])
             .refused(exit::REFUSED_BY_POLICY, "approval/not-waiting");
+        only_ones_own_requests_show(&socket, &use_socket, &dataset);
     } else {
         assert_eq!(at(&socket, &["approval", "withdraw", &reference]).object()["state"], "withdrawn");
         assert_eq!(status(), "active");
@@ -244,18 +249,59 @@ fn an_act_under_four_eyes_needs_two_people() {
     assert!(!socket.exists() && !use_socket.exists());
 }
 
-/// Approves as a user of another number, on a thread that has become that user.
-fn as_another_user(socket: &Path, reference: &str) -> admin::Approval {
+/// On the users' socket another person's request for access is not there; officers see it.
+fn only_ones_own_requests_show(socket: &Path, use_socket: &Path, dataset: &str) {
+    let request = admin::RequestAccessRequest {
+        dataset: dataset.to_owned(),
+        purpose: RESEARCH.to_owned(),
+        ..Default::default()
+    };
+    let asked = as_another_user(socket, move |mut other| async move {
+        other.request_access(request).await.unwrap().into_inner()
+    });
+    let at = |socket: &Path, arguments: &[&str]| {
+        fairlead(&[&["--socket", text(socket), "access"][..], arguments].concat())
+    };
+    let own = at(use_socket, &["request", dataset, "--purpose", RESEARCH]).object()["reference"].clone();
+    let listed = |socket: &Path| -> Vec<Value> {
+        let rows = at(socket, &["list"]).done().lines();
+        rows.into_iter().filter_map(|row| row.get("reference").cloned()).collect()
+    };
+    assert_eq!(listed(socket), [Value::from(asked.reference.as_str()), own.clone()]);
+    assert_eq!(listed(use_socket), [own]);
+    at(socket, &["show", &asked.reference]).done();
+    at(use_socket, &["show", &asked.reference]).refused(exit::NOT_FOUND, "access/unknown-request");
+}
+
+#[test]
+fn a_dry_run_under_four_eyes_needs_nobody_else() {
+    let mut space = Space::empty();
+    let provider = space.enrol(PROVIDER);
+    provider.settings.more = "[administration]\nfour_eyes = [\"dataset-publish\"]\n".to_owned();
+    provider.start();
+    std::fs::write(provider.sources().join("weather.csv"), bytes(64, 1)).unwrap();
+    let file = provider.write("weather.ttl", Dataset::research("weather").turtle(&provider.participant));
+    let publish = ["dataset", "publish", text(&file), "--source", "file:shared/weather.csv"];
+    let checked = provider.run(&[&publish[..], &["--dry-run"]].concat()).object();
+    assert_eq!(checked["state"], "checked", "{checked}");
+    assert!(provider.list("approval").is_empty());
+    provider.run(&publish).refused(exit::REFUSED_BY_POLICY, "approval/second-person-needed");
+}
+
+/// Calls as a user of another number, on a thread that has become that user.
+fn as_another_user<T: Send + 'static, F: Future<Output = T>>(
+    socket: &Path,
+    call: impl FnOnce(client::Admin) -> F + Send + 'static,
+) -> T {
     const OTHER_USER: u32 = 54_321;
-    let (socket, reference) = (socket.to_owned(), reference.to_owned());
-    let approving = std::thread::spawn(move || {
+    let socket = socket.to_owned();
+    let calling = std::thread::spawn(move || {
         rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(OTHER_USER)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut other = client::connect(&socket).await.unwrap_or_else(|failure| panic!("{failure:?}"));
-            let request = admin::DecideApprovalRequest { reference, reason: String::new() };
-            other.approve(request).await.unwrap().into_inner()
+            let other = client::connect(&socket).await.unwrap_or_else(|failure| panic!("{failure:?}"));
+            call(other).await
         })
     });
-    approving.join().unwrap()
+    calling.join().unwrap()
 }

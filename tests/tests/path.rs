@@ -622,9 +622,10 @@ fn a_restored_backup_gives_no_use_back() {
     guangzhou.pull(&agreement);
     guangzhou.read(&agreement, RESEARCH).done();
     let backup = guangzhou.path("backup.db");
-    let report = guangzhou.run(&["backup", backup.to_str().unwrap()]).object();
+    let report = guangzhou.run(&["backup", "--state-only", backup.to_str().unwrap()]).object();
     assert_eq!(std::fs::metadata(&backup).unwrap().len(), report["bytes"].as_u64().unwrap());
-    guangzhou.run(&["backup", backup.to_str().unwrap()]).refused(exit::USAGE, "admin/bad-argument");
+    let again = guangzhou.run(&["backup", "--state-only", backup.to_str().unwrap()]);
+    again.refused(exit::USAGE, "backup/target-exists");
     guangzhou.read(&agreement, RESEARCH).done();
     guangzhou.read(&agreement, RESEARCH).done();
     guangzhou.read(&agreement, RESEARCH).refused(exit::REFUSED_BY_POLICY, "policy/count-spent");
@@ -657,7 +658,7 @@ fn a_restored_publisher_signs_no_second_history() {
     };
     publish(hong_kong, "before").done();
     let backup = hong_kong.path("backup.db");
-    hong_kong.run(&["backup", backup.to_str().unwrap()]).done();
+    hong_kong.run(&["backup", "--state-only", backup.to_str().unwrap()]).done();
     let lost = publish(hong_kong, "lost").object()["dataset"].as_str().unwrap().to_owned();
     guangzhou.finds(&lost);
 

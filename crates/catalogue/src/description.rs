@@ -115,6 +115,9 @@ pub struct SelfDescription {
     pub offers: Vec<Offer>,
     /// The datasets that it was made from; may be empty.
     pub derived_from: BTreeSet<String>,
+    /// The IDS policy classes that the publisher's connector enforces, as it says: also numbers that this version does
+    /// not know. Empty where it says nothing.
+    pub enforces: BTreeSet<u16>,
 }
 
 /// Derives the canonical text of an offer from its statements; `policy` behind a small port.

@@ -11,7 +11,7 @@ policy::refusal_codes! {
     MALFORMED_DIGEST = "catalogue/malformed-digest", Input,
         "a digest is `sha-256:` and 43 characters of base64url",
         "摘要須為 `sha-256:` 加 43 個 base64url 字元", "摘要须为 `sha-256:` 加 43 个 base64url 字符",
-        clause "foundations: signatures and hashes", next "copy the digest as its publisher wrote it";
+        clause "FIPS 180-4: SHA-256", next "copy the digest as its publisher wrote it";
 }
 
 const PREFIX: &str = "sha-256:";

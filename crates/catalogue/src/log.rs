@@ -46,7 +46,7 @@ policy::refusal_codes! {
         clause "catalogue: renewal", next "the publisher must renew over the datasets that it has not withdrawn";
     OUTSIDE_SUBJECT_BASE = "catalogue/outside-subject-base", Input,
         "the dataset does not lie under the publisher's subject base", "資料集不在發布者的主體基底之下", "数据集不在发布者的主体基底之下",
-        clause "foundations: subject base", next "name the dataset under your subject base";
+        clause "operator's guide 1: the authority, subject base", next "name the dataset under your subject base";
     TOO_MANY_DATASETS = "catalogue/too-many-datasets", Limit,
         "one publisher has at most 50,000 live datasets", "每個發布者最多可有 50,000 個有效資料集", "每个发布者最多可有 50,000 个有效数据集",
         clause "catalogue: bounds", next "withdraw datasets or describe series as one";

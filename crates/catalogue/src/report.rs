@@ -24,7 +24,7 @@ policy::refusal_codes! {
     ALIEN_SUBJECT = "catalogue/alien-subject", Input,
         "a publisher describes only subjects under its own subject base",
         "發布者只能描述其主體基底之下的主體", "发布者只能描述其主体基底之下的主体",
-        clause "foundations: subject base", next "move the subject under your subject base, or leave the statement out";
+        clause "operator's guide 1: the authority, subject base", next "move the subject under your subject base, or leave the statement out";
     ONE_DATASET = "catalogue/one-dataset", Input,
         "a description holds exactly one dcat:Dataset",
         "一份描述須恰好包含一個 dcat:Dataset", "一份描述须恰好包含一个 dcat:Dataset",
@@ -50,18 +50,18 @@ policy::refusal_codes! {
     WRONG_PUBLISHER = "catalogue/wrong-publisher", Input,
         "dct:publisher and the offer's assigner are the participant that publishes",
         "dct:publisher 與要約的 assigner 須為發布的參與者", "dct:publisher 与要约的 assigner 须为发布的参与者",
-        clause "foundations: subject base", next "name your own participant URI";
+        clause "operator's guide 1: the authority, subject base", next "name your own participant URI";
     WRONG_TARGET = "catalogue/wrong-target", Input,
         "an offer's target is the dataset that it stands in", "要約的標的須為其所屬的資料集", "要约的标的须为其所属的数据集",
         clause "ODRL 2.2, 2.1.1", next "set odrl:target to the dataset";
     OFFER_TEXT_DIFFERS = "catalogue/offer-text-differs", Input,
         "the offer's canonical text is not canonical, not of this offer, or does not match its hash",
         "要約的規範文本不規範、不屬於此要約，或與其雜湊值不符", "要约的规范文本不规范、不属于此要约，或与其哈希值不符",
-        clause "foundations: canonical offer text", next "the publisher must publish the dataset again";
+        clause "RFC 8785; ODRL Information Model 2.2: offer", next "the publisher must publish the dataset again";
     OBJECT_DIFFERS = "catalogue/object-differs", Input,
         "size or checksum as written differ from the object that would be published",
         "所寫的大小或校驗值與將要發布的物件不符", "所写的大小或校验值与将要发布的对象不符",
-        clause "foundations: manifest", next "leave size and checksum out: publication adds them";
+        clause "proto/fairlead/data: GetManifest", next "leave size and checksum out: publication adds them";
     NO_KEYWORD = "catalogue/no-keyword", Input,
         "a dataset without keywords is hard to find", "沒有關鍵詞的資料集難以被找到", "没有关键词的数据集难以被找到",
         clause "DCAT-AP 3.0, Dataset: keyword (recommended)", next "add dcat:keyword, best in every script";

@@ -10,7 +10,7 @@ policy::refusal_codes! {
         "a subject base is an https URI of at most 200 bytes that ends in `/`, without query, fragment, dot segments or escapes",
         "主體基底須為以 `/` 結尾的 https URI，最長 200 位元組，不含查詢、片段、點段或跳脫字元",
         "主体基底须为以 `/` 结尾的 https URI，最长 200 字节，不含查询、片段、点段或转义字符",
-        clause "foundations: subject base", next "ask the authority which subject base the statement carries";
+        clause "operator's guide 1: the authority, subject base", next "ask the authority which subject base the statement carries";
 }
 
 /// Room is left for the local part of a subject within [`MAX_ID_BYTES`].

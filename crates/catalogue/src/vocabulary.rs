@@ -12,9 +12,11 @@ pub const FL_OFFER_HASH: &str = "https://w3id.org/fairlead/ns#offerHash";
 pub const FL_MANIFEST_DIGEST: &str = "https://w3id.org/fairlead/ns#manifestDigest";
 /// Literal on a distribution: the transform that its objects go through before they leave, `name@version digest`.
 pub const FL_TRANSFORM: &str = "https://w3id.org/fairlead/ns#transform";
+/// Integers on a publisher: the IDS policy classes that its connector enforces, by number.
+pub const FL_ENFORCES: &str = "https://w3id.org/fairlead/ns#enforces";
 
 /// Every `fl:` term of this crate, so that a test can compare code and vocabulary file.
-pub const OWN_TERMS: &[&str] = &[FL_OFFER_TEXT, FL_OFFER_HASH, FL_MANIFEST_DIGEST, FL_TRANSFORM];
+pub const OWN_TERMS: &[&str] = &[FL_OFFER_TEXT, FL_OFFER_HASH, FL_MANIFEST_DIGEST, FL_TRANSFORM, FL_ENFORCES];
 
 pub(crate) const RDF_TYPE: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#type";
 pub(crate) const XSD: &str = "http://www.w3.org/2001/XMLSchema#";

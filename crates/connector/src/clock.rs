@@ -13,11 +13,11 @@ control_plane::refusal_codes! {
     WENT_BACK = "clock/went-back", Unavailable,
         "the clock stands behind an instant that was already recorded",
         "時鐘落後於已記錄的時刻", "时钟落后于已记录的时刻",
-        clause "foundations: witness of time", next "correct the clock; use goes on once it has passed the recorded instant";
+        clause "security model: what decides", next "correct the clock; use goes on once it has passed the recorded instant";
     JUMPED_AHEAD = "clock/jumped-ahead", Unavailable,
         "the clock jumped ahead of the time that has really passed",
         "時鐘跳到實際經過時間之前", "时钟跳到实际经过时间之前",
-        clause "foundations: clock", next "correct the clock, or restart the connector if the jump was a correction";
+        clause "security model: what decides", next "correct the clock, or restart the connector if the jump was a correction";
 }
 
 /// A clock may be corrected by this much without anybody noticing.

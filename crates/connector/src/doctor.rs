@@ -35,28 +35,28 @@ use crate::transport::{Connection, PeerStream, tls_refusal};
 control_plane::refusal_codes! {
     NO_SUCH_NAME = "doctor/name-not-resolved", Unavailable,
         "the name does not resolve", "無法解析此名稱", "无法解析此名称",
-        clause "foundations: dialling", next "check the address and this host's resolver";
+        clause "security model: who is who", next "check the address and this host's resolver";
     NO_CONNECTION = "doctor/no-connection", Unavailable,
         "nothing answers there", "該處無回應", "该处无响应",
-        clause "foundations: dialling", next "check that the peer runs, its port, and the firewalls between";
+        clause "security model: who is who", next "check that the peer runs, its port, and the firewalls between";
     NO_IPV6 = "doctor/no-ipv6-address", Unavailable,
         "the peer has no IPv6 address", "對方沒有 IPv6 位址", "对方没有 IPv6 地址",
-        clause "foundations: ports", next "ask the peer's operator for an AAAA record; IPv4 works in the meantime";
+        clause "operator's guide 2: a connector", next "ask the peer's operator for an AAAA record; IPv4 works in the meantime";
     CLOCKS_DIFFER = "doctor/clocks-differ", Unavailable,
         "the clocks of both connectors differ", "雙方連接器的時鐘不一致", "双方连接器的时钟不一致",
-        clause "foundations: witness of time", next "synchronise both clocks, e.g. with chrony";
+        clause "security model: what decides", next "synchronise both clocks, e.g. with chrony";
     OTHER_VERSION = "doctor/other-protocol-version", Input,
         "the peer speaks no protocol version of ours", "對方不支援本方的協定版本", "对方不支持本方的协议版本",
         clause "DSP 2025-1, 4.3", next "update the older of both connectors";
     LISTS_BEHIND = "doctor/revocation-list-behind", Unavailable,
         "one side holds an older revocation list", "其中一方持有較舊的撤銷清單", "其中一方持有较旧的吊销列表",
-        clause "foundations: revocation list", next "it catches up at its next fetch; `fairlead reload` fetches at once";
+        clause "RFC 5280 section 5", next "it catches up at its next fetch; `fairlead reload` fetches at once";
     LEDGER_SHORTER = "doctor/ledger-shorter-than-seen", Ours,
         "the peer saw more of our ledger than there is", "對方所見的本方帳冊比現存的更長", "对方所见的本方账册比现存的更长",
-        clause "foundations: key destruction (12)", next "find out which backup was restored here; what came after it is lost";
+        clause "security model: honest limits, deletion destroys keys", next "find out which backup was restored here; what came after it is lost";
     ENDS_SOON = "doctor/ends-soon", State,
         "it ends soon and was not renewed", "即將到期而尚未更新", "即将到期而尚未更新",
-        clause "foundations: certificate", next "check the connection to the authority: `fairlead doctor self`";
+        clause "RFC 5280 section 4.2; security model: who is who", next "check the connection to the authority: `fairlead doctor self`";
     SETTINGS_BROKEN = "doctor/settings-broken", Input,
         "the settings file cannot be used as it is", "設定檔目前無法使用", "配置文件目前无法使用",
         clause "settings", next "run `fairlead config check FILE` and correct every line named";

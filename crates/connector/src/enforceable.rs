@@ -287,6 +287,16 @@ fn needs(policy: &Policy) -> BTreeSet<&str> {
 
 /// The IDS policy classes whose template this connector holds.
 pub fn classes(profiles: &Profiles) -> Vec<u8> {
+    classes_by(profiles, |offer| require(offer).is_ok())
+}
+
+/// The classes that a peer holds by what it told: all that their templates rest on is among it.
+pub fn classes_there(profiles: &Profiles, told: &[String]) -> Vec<u8> {
+    // Whether a form of a duty is held, the terms alone do not say: what this version refuses is not counted.
+    classes_by(profiles, |offer| require(offer).is_ok() && require_there(offer, told).is_ok())
+}
+
+fn classes_by(profiles: &Profiles, held_by: impl Fn(&Policy) -> bool) -> Vec<u8> {
     let (assigner, target) = ("https://a.example/id", "https://a.example/data");
     let held = template::all().iter().filter_map(|template| {
         let class = template.class.filter(|class| *class > 0)?;
@@ -296,7 +306,7 @@ pub fn classes(profiles: &Profiles) -> Vec<u8> {
             assigner.clone_into(party);
         }
         let offer = template::offer("urn:offer", assigner, target, &[(template, values)], profiles).ok()?;
-        require(&offer).is_ok().then_some(class)
+        held_by(&offer).then_some(class)
     });
     held.collect()
 }

@@ -124,6 +124,11 @@ pub async fn enforces(node: &Arc<Node>, peer: &ParticipantId) -> Result<Option<V
     Ok(node.store.read(move |store| row(store, id.as_str())).await?.enforces)
 }
 
+/// Whether a peer was ever met over gRPC: over HTTP nobody says what it enforces.
+pub fn was_met(store: &Snapshot<'_>, peer: &ParticipantId) -> Result<bool, Error> {
+    Ok(row(store, peer.as_str())?.enforces.is_some())
+}
+
 /// What a peer enforces: ten times what this version knows, and the longest IRI of a vocabulary.
 const MAX_ENFORCED: usize = 512;
 const MAX_ENFORCED_BYTES: usize = 256;

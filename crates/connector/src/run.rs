@@ -43,22 +43,22 @@ use crate::telemetry::Logs;
 use crate::telemetry::metrics;
 use crate::transport::dialer::{Links, data_frame_bytes};
 use crate::transport::{Connections, listener};
-use crate::{admin, catalogue, data, peers, restored, telemetry, trust, upkeep};
+use crate::{admin, catalogue, data, peers, recovery, restored, standing, telemetry, trust, upkeep};
 
 control_plane::refusal_codes! {
     NOT_ENROLLED = "identity/not-enrolled", State,
         "this connector has no identity yet", "此連接器尚未取得身分", "此连接器尚未取得身份",
-        clause "foundations: identity", next "ask the authority for a token, then `fairlead enrol --config FILE --token-file FILE`";
+        clause "operator's guide 2: a connector", next "ask the authority for a token, then `fairlead enrol --config FILE --token-file FILE`";
     OTHER_IDENTITY = "identity/other-participant-stored", State,
         "the stored identity is another participant's than the settings name",
         "已儲存的身分與設定所列參與者不同", "已存储的身份与配置所列参与者不同",
-        clause "foundations: identity", next "use the data directory of this participant, or correct `participant` in the settings";
+        clause "operator's guide 2: a connector", next "use the data directory of this participant, or correct `participant` in the settings";
     IN_USE = "store/in-use", Unavailable,
         "another process works in this data directory", "另一程序正在使用此資料目錄", "另一进程正在使用此数据目录",
-        clause "foundations: one process for each directory", next "stop the other process, or name another directory under `data` in the settings";
+        clause "operator's guide 2: a connector", next "stop the other process, or name another directory under `data` in the settings";
     CANNOT_LISTEN = "connector/cannot-listen", Unavailable,
         "an address cannot be listened on", "無法在位址上監聽", "无法在地址上监听",
-        clause "foundations: ports", next "free the port or change it under [listeners]";
+        clause "operator's guide 2: a connector", next "free the port or change it under [listeners]";
 }
 
 /// The identity's name in the data directory.
@@ -78,7 +78,10 @@ pub struct Running {
 /// Opens the state and the identity, and starts every service.
 pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>) -> Result<Running, Error> {
     let store = open_store(&config.data).await?;
+    recovery::sweep(&config.data).map_err(Error::ours)?;
     let node = open_node(config, settings, logs, store).await?;
+    // Before anybody can ask for anything.
+    restored::close_held(&node).await?;
     let mut tasks = JoinSet::new();
 
     let config = node.config.load_full();
@@ -91,7 +94,6 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     let flight = crate::use_flight::start(&node, &mut tasks).await?;
     let health = telemetry::serve(&node, config.listeners.health, &mut tasks).await?;
 
-    restored::close_counted(&node).await?;
     data::sessions::end_orphans(&node).await?;
     tasks.spawn(outbox::run(node.clone()));
     tasks.spawn(upkeep::run(node.clone()));
@@ -101,6 +103,7 @@ pub async fn start(config: Config, settings: Option<PathBuf>, logs: Option<Logs>
     tasks.spawn(data::lease_renewal::run(node.clone()));
     data::onward::serve::begin(&node);
     tasks.spawn(data::onward::follow::run(node.clone()));
+    tasks.spawn(standing::run(node.clone()));
     data::pull::resume_all(&node).await?;
     data::push::resume_all(&node).await?;
     node.bound.store(Some(Arc::new((peers_address, health))));

@@ -33,7 +33,7 @@ control_plane::refusal_codes! {
     REVOKED = "peer/revoked", Policy,
         "the authority revoked the other party of this agreement", "管理機構已撤銷此協議另一方的證書",
         "管理机构已吊销此协议另一方的证书",
-        clause "foundations: revocation list", next "ask the authority; once the party has enrolled again and connected, it goes on";
+        clause "RFC 5280 section 5", next "ask the authority; once the party has enrolled again and connected, it goes on";
 }
 
 /// Open connections are looked at this often, so that none outlives its verdict by more than a second.

@@ -15,15 +15,15 @@ policy::refusal_codes! {
     SIGNATURE_MALFORMED = "agreement/signature-malformed", Input,
         "the signature is not a compact JWS over this agreement by this party",
         "簽章不是該方對此協議所作的緊湊 JWS", "签名不是该方对此协议所作的紧凑 JWS",
-        clause "foundations: signatures", next "sign the canonical agreement text with typ `fairlead-agreement+jws`, the signer as kid, and the annex digest";
+        clause "RFC 7515", next "sign the canonical agreement text with typ `fairlead-agreement+jws`, the signer as kid, and the annex digest";
     SIGNATURE_WRONG_PARTY = "agreement/signature-wrong-party", Input,
         "the agreement is signed by somebody who is not the party that must sign here",
         "簽署協議者並非此處應簽署的一方", "签署协议者并非此处应签署的一方",
-        clause "foundations: signatures", next "let the assigner and the assignee sign, each with its own key";
+        clause "RFC 7515", next "let the assigner and the assignee sign, each with its own key";
     ANNEX_DIFFERS = "agreement/annex-differs", Input,
         "the signatures do not carry the annex digest of this negotiation",
         "簽章所載附件摘要與此次協商不符", "签名所载附件摘要与此次协商不符",
-        clause "foundations: annex", next "sign with the digest of the annex that both sides derive from the last accepted offer";
+        clause "proto/fairlead/dsp: annex of an agreement", next "sign with the digest of the annex that both sides derive from the last accepted offer";
 }
 
 /// The JWS `typ` of an agreement's signature.

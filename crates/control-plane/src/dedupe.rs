@@ -9,7 +9,7 @@ policy::refusal_codes! {
     MESSAGE_ID_REUSED = "message/message-id-reused", Input,
         "this message id was already used for another message",
         "此訊息識別碼已用於另一則訊息", "此消息标识符已用于另一条消息",
-        clause "foundations: message dedupe", next "send a new message under a new id, and repeat a message unchanged";
+        clause "proto/fairlead/dsp: message id", next "send a new message under a new id, and repeat a message unchanged";
 }
 
 /// What an arriving message is, given what was accepted before under the same peer and id.

@@ -9,7 +9,7 @@ policy::refusal_codes! {
         "a participant is one absolute https or did URI of at most 255 bytes, without fragment",
         "參與者須為一個絕對的 https 或 did URI，最長 255 位元組，不含片段",
         "参与者须为一个绝对的 https 或 did URI，最长 255 字节，不含片段",
-        clause "foundations: participant", next "use the URI that the authority enrolled, e.g. https://campus.example/id/hku";
+        clause "RFC 3986 section 4.3", next "use the URI that the authority enrolled, e.g. https://campus.example/id/hku";
     MALFORMED_ID = "message/malformed-id", Input,
         "an identifier is 1 to 255 visible ASCII characters",
         "識別碼須為 1 至 255 個可見 ASCII 字元", "标识符须为 1 至 255 个可见 ASCII 字符",

@@ -12,7 +12,7 @@ policy::refusal_codes! {
     NOT_CANONICAL = "message/not-canonical", Input,
         "an offer or agreement must be one JSON object in its RFC 8785 form",
         "要約或協議須為一個符合 RFC 8785 形式的 JSON 物件", "要约或协议须为一个符合 RFC 8785 形式的 JSON 对象",
-        clause "foundations: canonical offer text", next "send the canonical text exactly as it was published";
+        clause "RFC 8785; ODRL Information Model 2.2: offer", next "send the canonical text exactly as it was published";
     POLICY_TOO_LARGE = "limit/policy-too-large", Limit,
         "an offer or agreement text is larger than 256 KiB",
         "要約或協議文字超過 256 KiB", "要约或协议文本超过 256 KiB",

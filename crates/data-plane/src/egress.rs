@@ -21,14 +21,14 @@ policy::refusal_codes! {
     SOURCE_CHANGED = "transfer/source-changed", State,
         "the source or the manifest is not the one that the transfer started with",
         "來源或清單與傳輸開始時不同", "来源或清单与传输开始时不同",
-        clause "foundations: manifest", next "negotiate a new transfer; what was pulled so far is of the older state";
+        clause "proto/fairlead/data: GetManifest", next "negotiate a new transfer; what was pulled so far is of the older state";
     NO_SUCH_OBJECT = "transfer/no-such-object", NotFound,
         "the manifest has no object of this index", "清單中沒有此序號的物件", "清单中没有此序号的对象",
-        clause "foundations: manifest", next "ask for an index below the number of objects in the manifest";
+        clause "proto/fairlead/data: GetManifest", next "ask for an index below the number of objects in the manifest";
     BAD_OFFSET = "transfer/bad-offset", Input,
         "a pull starts at a multiple of the chunk size, not behind the end", "拉取須始於區塊大小的整數倍，且不得超過結尾",
         "拉取须始于区块大小的整数倍，且不得超过结尾",
-        clause "foundations: manifest", next "resume from the last whole chunk that is held durably";
+        clause "proto/fairlead/data: GetManifest", next "resume from the last whole chunk that is held durably";
     GRANT_EXPIRED = "transfer/decision-expired", Policy,
         "the decision is no longer valid", "許可決定已失效", "许可决定已失效",
         clause "usage control: a grant never outlives its decision", next "look at the agreement's time limits";
@@ -37,7 +37,7 @@ policy::refusal_codes! {
         clause "usage control: decide where the bytes move", next "report this to the operator: it is a fault of the connector";
     RECEIPT_MISMATCH = "transfer/receipt-mismatch", Input,
         "the receipt does not say what was sent", "回條與所傳送的內容不符", "回条与所发送的内容不符",
-        clause "foundations: manifest", next "compare the digest with the manifest and pull the object again";
+        clause "proto/fairlead/data: GetManifest", next "compare the digest with the manifest and pull the object again";
 }
 
 /// The longest time that one decision holds while a pull is open.

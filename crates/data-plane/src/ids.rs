@@ -9,7 +9,7 @@ policy::refusal_codes! {
     MALFORMED_NAME = "use/malformed-id", Input,
         "an object or session identifier is 1 to 255 visible ASCII characters",
         "物件或使用會話的識別碼須為 1 至 255 個可見 ASCII 字元", "对象或使用会话的标识符须为 1 至 255 个可见 ASCII 字符",
-        clause "foundations: sealed objects", next "take the identifier from the list of holdings";
+        clause "security model: the promise, sealed", next "take the identifier from the list of holdings";
 }
 
 macro_rules! names {

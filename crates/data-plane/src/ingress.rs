@@ -25,16 +25,16 @@ use crate::sealed::{DESTROYED, Header, LockedFile, ObjectRecord, ObjectState, Se
 policy::refusal_codes! {
     OUT_OF_ORDER = "transfer/chunk-out-of-order", Input,
         "a chunk is not the next one of the object", "區塊並非物件的下一塊", "区块并非对象的下一块",
-        clause "foundations: manifest", next "resume the pull from the offset that is held durably";
+        clause "proto/fairlead/data: GetManifest", next "resume the pull from the offset that is held durably";
     ENDS_EARLY = "transfer/ends-early", Unavailable,
         "the stream ended before the object did", "資料流在物件結束前中斷", "数据流在对象结束前中断",
-        clause "foundations: manifest", next "resume the pull from the offset that is held durably";
+        clause "proto/fairlead/data: GetManifest", next "resume the pull from the offset that is held durably";
     TOO_MANY_RESUMES = "limit/too-many-resumes", Limit,
         "the object was resumed too often", "物件續傳次數過多", "对象续传次数过多",
-        clause "foundations: sealed objects", next "destroy the partial copy and pull it from the start";
+        clause "security model: the promise, sealed", next "destroy the partial copy and pull it from the start";
     WRONG_KEY = "transfer/key-of-another-agreement", Ours,
         "the key given belongs to another agreement", "所給金鑰屬於另一份協議", "所给密钥属于另一份协议",
-        clause "foundations: sealed objects", next "report this to the operator: it is a fault of the connector";
+        clause "security model: the promise, sealed", next "report this to the operator: it is a fault of the connector";
 }
 
 /// Chunks between two stages: enough to overlap them, and with two channels at most 8 MiB of plaintext for each pull.

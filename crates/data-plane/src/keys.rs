@@ -24,11 +24,11 @@ policy::refusal_codes! {
         "a wrapped key does not open: it was altered, exchanged or wrapped under a destroyed key",
         "封裝的金鑰無法開啟：它已被改動、調換，或其外層金鑰已銷毀",
         "封装的密钥无法打开：它已被改动、调换，或其外层密钥已销毁",
-        clause "foundations: sealed objects", next "the copy cannot be read any more; pull it again if the agreement allows";
+        clause "security model: the promise, sealed", next "the copy cannot be read any more; pull it again if the agreement allows";
     MALFORMED_KEY_FILE = "use/malformed-key-file", Ours,
         "the key-encryption key file is damaged or of another version",
         "金鑰加密金鑰檔案已損壞或版本不符", "密钥加密密钥文件已损坏或版本不符",
-        clause "foundations: sealed objects", next "restore the file from its backup";
+        clause "security model: the promise, sealed", next "restore the file from its backup";
 }
 
 const KEY_BYTES: usize = 32;
@@ -92,7 +92,7 @@ impl FileKek {
         destroy_replaced(path)?;
         match Self::load(path) {
             Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                let kek = Self { epoch: 1, key: random_key()? };
+                let kek = Self::generate()?;
                 kek.save(path)?;
                 Ok(kek)
             }
@@ -107,15 +107,37 @@ impl FileKek {
         file.take(MAX_KEY_FILE_BYTES)
             .read_to_string(&mut text)
             .map_err(|error| DataError::io("read", path, error))?;
-        let damaged = || Refusal::new(&MALFORMED_KEY_FILE, format!("`{}`", path.display()));
-        let mut form: KekForm = serde_json::from_str(&text).map_err(|_| damaged())?;
+        Ok(Self::from_text(&text, &format!("`{}`", path.display()))?)
+    }
+
+    /// A fresh key of epoch 1 that is in no file.
+    pub fn generate() -> Result<Self, DataError> {
+        Ok(Self { epoch: 1, key: random_key()? })
+    }
+
+    /// Reads the content of a key file; `use/malformed-key-file`, naming it as `name`, if it is none.
+    pub fn from_text(text: &str, name: &str) -> Result<Self, Refusal> {
+        let damaged = || Refusal::new(&MALFORMED_KEY_FILE, name);
+        let mut form: KekForm = serde_json::from_str(text).map_err(|_| damaged())?;
         let raw = Zeroizing::new(URL_SAFE_NO_PAD.decode(&form.key).map_err(|_| damaged())?);
         form.key.zeroize();
         if form.format != KEK_FORMAT || form.epoch == 0 {
-            return Err(damaged().into());
+            return Err(damaged());
         }
         let key = raw.as_slice().try_into().map_err(|_| damaged())?;
         Ok(Self { epoch: form.epoch, key: Zeroizing::new(key) })
+    }
+
+    /// The content of its key file: the secret itself.
+    pub fn to_text(&self) -> Result<Zeroizing<String>, DataError> {
+        let mut form = KekForm {
+            epoch: self.epoch,
+            format: KEK_FORMAT.to_owned(),
+            key: URL_SAFE_NO_PAD.encode(*self.key),
+        };
+        let text = serde_jcs::to_string(&form).map(Zeroizing::new);
+        form.key.zeroize();
+        text.map_err(|_| DataError::Crypto("encode the key-encryption key"))
     }
 
     /// A fresh key of the next epoch, not yet saved.
@@ -130,15 +152,7 @@ impl FileKek {
     /// Writes the key durably beside `path`, 0600, in place of one staged before.
     pub fn stage(&self, path: &Path) -> Result<(), DataError> {
         let fresh = path.with_extension(STAGED);
-        let mut form = KekForm {
-            epoch: self.epoch,
-            format: KEK_FORMAT.to_owned(),
-            key: URL_SAFE_NO_PAD.encode(*self.key),
-        };
-        let text = Zeroizing::new(
-            serde_jcs::to_string(&form).map_err(|_| DataError::Crypto("encode the key-encryption key"))?,
-        );
-        form.key.zeroize();
+        let text = self.to_text()?;
         remove_if_there(&fresh)?;
         write_private(&fresh, text.as_bytes())?;
         sync_directory(path)

@@ -14,11 +14,11 @@ policy::refusal_codes! {
     MALFORMED_MANIFEST = "transfer/malformed-manifest", Input,
         "the manifest is not a canonical, consistent list of objects",
         "清單不是規範且自洽的物件列表", "清单不是规范且自洽的对象列表",
-        clause "foundations: manifest", next "ask the provider to publish the dataset again";
+        clause "proto/fairlead/data: GetManifest", next "ask the provider to publish the dataset again";
     MANIFEST_TOO_LARGE = "limit/manifest-too-large", Limit,
         "the dataset has too many or too large objects for one manifest",
         "資料集的物件過多或過大，無法列於一份清單", "数据集的对象过多或过大，无法列于一份清单",
-        clause "foundations: manifest", next "publish it as several datasets";
+        clause "proto/fairlead/data: GetManifest", next "publish it as several datasets";
 }
 
 /// Bytes of one chunk: what is decided, hashed and sent at once; a multiple of the sealed segment.

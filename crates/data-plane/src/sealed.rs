@@ -31,20 +31,20 @@ policy::refusal_codes! {
         "the sealed copy is not what was written: altered, cut, exchanged or put back to an older state",
         "密封副本與寫入時不符：已被改動、截斷、調換或還原至舊狀態",
         "密封副本与写入时不符：已被改动、截断、调换或还原至旧状态",
-        clause "foundations: sealed objects", next "destroy this copy and pull it again if the agreement allows";
+        clause "security model: the promise, sealed", next "destroy this copy and pull it again if the agreement allows";
     MALFORMED_RECORD = "use/malformed-object-record", Ours,
         "the row of the sealed copy is damaged or of another version",
         "密封副本的記錄已損壞或版本不符", "密封副本的记录已损坏或版本不符",
-        clause "foundations: sealed objects", next "restore the state database from its backup";
+        clause "security model: the promise, sealed", next "restore the state database from its backup";
     DESTROYED = "use/copy-destroyed", State,
         "the key of this copy was destroyed", "此副本的金鑰已銷毀", "此副本的密钥已销毁",
-        clause "foundations: sealed objects", next "pull it again if the agreement allows";
+        clause "security model: the promise, sealed", next "pull it again if the agreement allows";
     INCOMPLETE = "use/copy-incomplete", State,
         "the copy is not yet pulled to its end", "副本尚未拉取完畢", "副本尚未拉取完毕",
-        clause "foundations: manifest", next "resume the transfer, then open the session again";
+        clause "proto/fairlead/data: GetManifest", next "resume the transfer, then open the session again";
     BUSY = "transfer/object-busy", State,
         "another pull is writing this object", "另一個拉取正在寫入此物件", "另一个拉取正在写入此对象",
-        clause "foundations: sealed objects", next "wait for the other transfer to end";
+        clause "security model: the promise, sealed", next "wait for the other transfer to end";
 }
 
 /// Plaintext bytes of a segment: small enough to read anywhere, large enough that tags cost nothing.
@@ -95,6 +95,11 @@ impl SealedStore {
             }
         }
         Ok(removed)
+    }
+
+    /// Whether this is a name that a sealed file can have: never one that leads elsewhere.
+    pub fn is_file_name(name: &str) -> bool {
+        is_file_name(name)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -29,27 +29,27 @@ pub(crate) use read_ahead::ChunkReader;
 policy::refusal_codes! {
     OUTSIDE_ROOTS = "source/outside-roots", Policy,
         "the path is not beneath a configured source root", "路徑不在已設定的來源根目錄之下", "路径不在已配置的来源根目录之下",
-        clause "foundations: sockets and sources", next "add the folder to the source roots in the configuration, or move the file";
+        clause "operator's guide 2: a connector, sources.roots", next "add the folder to the source roots in the configuration, or move the file";
     DATA_DIRECTORY = "source/data-directory", Policy,
         "a source root may neither contain nor lie in the connector's data directory",
         "來源根目錄不得包含連接器的資料目錄，也不得位於其中", "来源根目录不得包含连接器的数据目录，也不得位于其中",
-        clause "foundations: sockets and sources", next "keep published files in a folder of their own";
+        clause "operator's guide 2: a connector, sources.roots", next "keep published files in a folder of their own";
     NOT_A_FILE = "source/not-a-regular-file", Input,
         "the source is not a regular file or a folder of such", "來源不是一般檔案，也不是只含一般檔案的資料夾",
         "来源不是普通文件，也不是只含普通文件的文件夹",
-        clause "foundations: sockets and sources", next "publish regular files; copy what links or devices point to";
+        clause "operator's guide 2: a connector, sources.roots", next "publish regular files; copy what links or devices point to";
     UNREADABLE = "source/unreadable", Input,
         "the source does not exist or cannot be read", "來源不存在或無法讀取", "来源不存在或无法读取",
-        clause "foundations: manifest", next "check path and permissions; the connector's user must be able to read it";
+        clause "proto/fairlead/data: GetManifest", next "check path and permissions; the connector's user must be able to read it";
     TOO_MANY_FILES = "limit/too-many-files", Limit,
         "the folder holds too many files or is nested too deeply", "資料夾的檔案過多或層級過深", "文件夹的文件过多或层级过深",
-        clause "foundations: manifest", next "publish it as several datasets";
+        clause "proto/fairlead/data: GetManifest", next "publish it as several datasets";
     NOT_SERVED = "source/held-copies-not-served", Ours,
         "held copies are not passed on by this process", "此程序不轉供所持副本", "此进程不转供所持副本",
         clause "usage control: onward sharing", next "report this to the operator: it is a fault of the connector";
     MALFORMED_PUBLICATION = "source/malformed-publication", Ours,
         "the row of the publication is damaged or of another version", "發佈記錄已損壞或版本不符", "发布记录已损坏或版本不符",
-        clause "foundations: manifest", next "publish the dataset again";
+        clause "proto/fairlead/data: GetManifest", next "publish the dataset again";
 }
 
 /// Which places may be published from.

@@ -16,20 +16,20 @@ policy::refusal_codes! {
     NO_PARTICIPANT_URI = "identity/no-participant-uri", Identity,
         "the certificate names no participant: it has no URI among its subject alternative names",
         "證書未指明參與者：主體別名中沒有 URI", "证书未指明参与者：主体备用名称中没有 URI",
-        clause "foundations: certificate", next "enrol with the data space's authority and use the certificate it issues";
+        clause "RFC 5280 section 4.2; security model: who is who", next "enrol with the data space's authority and use the certificate it issues";
     TWO_PARTICIPANT_URIS = "identity/two-participant-uris", Identity,
         "the certificate names more than one participant", "證書指明了多於一個參與者", "证书指明了多于一个参与者",
-        clause "foundations: certificate", next "use one certificate for each participant";
+        clause "RFC 5280 section 4.2; security model: who is who", next "use one certificate for each participant";
     MALFORMED_PARTICIPANT_URI = "identity/malformed-participant-uri", Identity,
         "the certificate's URI is not a participant", "證書中的 URI 並非參與者", "证书中的 URI 并非参与者",
-        clause "foundations: participant", next "enrol under an absolute https or did URI without fragment";
+        clause "RFC 3986 section 4.3", next "enrol under an absolute https or did URI without fragment";
     WRONG_KEY_USAGE = "identity/wrong-key-usage", Identity,
         "the certificate is not issued for both server and client authentication",
         "證書並非同時用於伺服器及用戶端驗證", "证书并非同时用于服务器及客户端验证",
-        clause "foundations: certificate", next "use the certificate that the authority issued for the connector";
+        clause "RFC 5280 section 4.2; security model: who is who", next "use the certificate that the authority issued for the connector";
     UNSUPPORTED_KEY = "identity/unsupported-key", Identity,
         "the certificate's key is not ECDSA P-256", "證書的密鑰並非 ECDSA P-256", "证书的密钥并非 ECDSA P-256",
-        clause "foundations: certificate", next "enrol with an ECDSA P-256 key";
+        clause "RFC 5280 section 4.2; security model: who is who", next "enrol with an ECDSA P-256 key";
 }
 
 /// What a participant's certificate says. Reading it verifies nothing: that is `TrustState::verify_chain`.

@@ -28,13 +28,13 @@ policy::refusal_codes! {
     MALFORMED_JWS = "identity/malformed-signature", Input,
         "the signed object is not a JWS of the form this data space uses",
         "已簽署的物件並非本資料空間所用的 JWS 格式", "已签署的对象并非本数据空间所用的 JWS 格式",
-        clause "RFC 7515; foundations: signatures", next "sign again with a connector of this data space";
+        clause "RFC 7515 section 7.1", next "sign again with a connector of this data space";
     WRONG_ALGORITHM = "identity/wrong-signature-algorithm", Input,
         "the signature's algorithm is not ES256", "簽署演算法並非 ES256", "签名算法并非 ES256",
-        clause "foundations: signatures", next "sign with the participant's ECDSA P-256 key";
+        clause "RFC 7515", next "sign with the participant's ECDSA P-256 key";
     WRONG_TYP = "identity/wrong-signature-type", Input,
         "the signature was made for another kind of object", "該簽署是為另一類物件而作", "该签名是为另一类对象而作",
-        clause "foundations: signatures", next "send the object that belongs to this message";
+        clause "RFC 7515", next "send the object that belongs to this message";
     NOT_CANONICAL = "identity/payload-not-canonical", Input,
         "the signed JSON is not in its canonical form", "已簽署的 JSON 並非規範形式", "已签署的 JSON 并非规范形式",
         clause "RFC 8785", next "canonicalise the object before signing it";
@@ -44,28 +44,28 @@ policy::refusal_codes! {
     SIGNER_UNKNOWN = "identity/signer-unknown", Identity,
         "no certificate with that thumbprint was ever accepted from this signer",
         "從未接受過該簽署者具此指紋的證書", "从未接受过该签名者具此指纹的证书",
-        clause "foundations: participant key", next "connect to the signer once, so that its certificate becomes known";
+        clause "RFC 7515 section 4.1.8", next "connect to the signer once, so that its certificate becomes known";
     SIGNER_OTHER = "identity/signer-mismatch", Identity,
         "the signing certificate belongs to somebody else", "簽署所用證書屬於他人", "签名所用证书属于他人",
-        clause "foundations: signatures", next "treat the object as forged";
+        clause "RFC 7515", next "treat the object as forged";
     SIGNER_NOT_VALID_THEN = "identity/signer-not-valid-then", Identity,
         "the signing certificate was not valid when the object was received",
         "收到物件時簽署證書並非有效", "收到对象时签名证书并非有效",
-        clause "foundations: participant key", next "ask the signer to sign again with its current certificate";
+        clause "RFC 7515 section 4.1.8", next "ask the signer to sign again with its current certificate";
     SIGNER_REVOKED = "identity/signer-revoked", Identity,
         "the signing certificate had been revoked when the object was received",
         "收到物件時簽署證書已被撤銷", "收到对象时签名证书已被撤销",
-        clause "foundations: enrolment token (13)", next "ask the signer to sign again with its current certificate";
+        clause "operator's guide 1: the authority", next "ask the signer to sign again with its current certificate";
     SIGNED_IN_FUTURE = "identity/signed-in-future", Input,
         "the signature's time lies in the future", "簽署時間在未來", "签名时间在未来",
-        clause "foundations: signatures", next "compare the clocks of both connectors";
+        clause "RFC 7515", next "compare the clocks of both connectors";
     TOO_MANY_SIGNATURES = "identity/too-many-signatures", Limit,
         "more signatures than parties", "簽署數目多於締約方", "签名数目多于缔约方",
-        clause "foundations: signatures", next "send one signature for each party";
+        clause "RFC 7515", next "send one signature for each party";
     OBJECT_TOO_LARGE = "identity/signed-object-too-large", Limit,
         "the signed object is larger than anything this data space signs",
         "已簽署物件大於本資料空間所簽署的任何物件", "已签署对象大于本数据空间所签署的任何对象",
-        clause "foundations: signatures", next "send large content by its digest";
+        clause "RFC 7515", next "send large content by its digest";
 }
 
 /// The largest JWS read: an agreement with its policy is some tens of KiB, content travels by digest.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 policy::refusal_codes! {
     MALFORMED_MEMBERSHIP = "identity/malformed-membership", Input,
         "a fact about the member is not written as it must be", "成員資料的寫法不正確", "成员资料的写法不正确",
-        clause "foundations: membership statement", next "correct the named field";
+        clause "security model: who is who", next "correct the named field";
 }
 
 /// Names, cities and roles: enough for any institution, small enough for a header.

@@ -17,27 +17,27 @@ use crate::trust::TrustState;
 policy::refusal_codes! {
     STATEMENT_MISSING = "identity/statement-missing", Identity,
         "the peer showed no membership statement", "對方未出示成員聲明", "对方未出示成员声明",
-        clause "foundations: exchange", next "fetch the statement from the authority and connect again";
+        clause "proto/fairlead/identity: Exchange", next "fetch the statement from the authority and connect again";
     STATEMENT_FORGED = "identity/statement-forged", Identity,
         "the membership statement was not signed by the authority", "成員聲明並非由管理機構簽署",
         "成员声明并非由管理机构签署",
-        clause "foundations: membership statement", next "fetch the statement from the authority; tell the authority if this recurs";
+        clause "security model: who is who", next "fetch the statement from the authority; tell the authority if this recurs";
     STATEMENT_OF_SOMEBODY_ELSE = "identity/statement-of-somebody-else", Identity,
         "the membership statement is about another participant", "成員聲明屬於另一參與者", "成员声明属于另一参与者",
-        clause "foundations: membership statement", next "show the statement of the participant in the certificate";
+        clause "security model: who is who", next "show the statement of the participant in the certificate";
     STATEMENT_EXPIRED = "identity/statement-expired", Identity,
         "the membership statement has expired", "成員聲明已過期", "成员声明已过期",
-        clause "foundations: membership statement", next "fetch a new statement from the authority";
+        clause "security model: who is who", next "fetch a new statement from the authority";
     STATEMENT_NOT_YET_VALID = "identity/statement-not-yet-valid", Identity,
         "the membership statement was issued in the future", "成員聲明的簽發時間在未來", "成员声明的签发时间在未来",
-        clause "foundations: membership statement", next "compare the clocks of both sides and the authority";
+        clause "security model: who is who", next "compare the clocks of both sides and the authority";
     STATEMENT_SUPERSEDED = "identity/statement-superseded", Identity,
         "a newer membership statement replaces this one", "此成員聲明已被較新者取代", "此成员声明已被较新者取代",
-        clause "foundations: membership statement", next "fetch the newest statement from the authority";
+        clause "security model: who is who", next "fetch the newest statement from the authority";
     STATEMENT_THUMBPRINT_MISMATCH = "identity/statement-thumbprint-mismatch", Identity,
         "the membership statement does not name the certificate in use", "成員聲明未列出所用的證書",
         "成员声明未列出所用的证书",
-        clause "foundations: membership statement", next "fetch the statement that was issued with this certificate";
+        clause "security model: who is who", next "fetch the statement that was issued with this certificate";
 }
 
 /// A peer whose certificate and membership were verified. [`verify_participant`] is the only way to one.

@@ -17,7 +17,7 @@ policy::refusal_codes! {
     STATEMENT_MALFORMED = "identity/statement-malformed", Identity,
         "the authority signed it, but it is not a statement of this version",
         "雖由管理機構簽署，但並非此版本的聲明", "虽由管理机构签署，但并非此版本的声明",
-        clause "foundations: membership statement", next "update the connector, or ask the authority for a new statement";
+        clause "security model: who is who", next "update the connector, or ask the authority for a new statement";
 }
 
 /// The format's version, in every statement and list.

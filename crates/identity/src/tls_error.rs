@@ -14,14 +14,14 @@ use crate::trust::{
 policy::refusal_codes! {
     OTHER_PARTICIPANT = "identity/other-participant", Identity,
         "the other end is not the participant that was dialled", "對方並非所撥號的參與者", "对方并非所拨号的参与者",
-        clause "foundations: dialling (15)", next "check the address in the peer's statement or in the configuration";
+        clause "security model: who is who", next "check the address in the peer's statement or in the configuration";
     PEER_REFUSED_US = "identity/peer-refused-us", Identity,
         "the other end refused the handshake", "對方拒絕了握手", "对方拒绝了握手",
         clause "RFC 8446, 6.2", next "look into the other end's log; check our certificate, its dates and the lists";
     TLS_INCOMPATIBLE = "identity/tls-incompatible", Identity,
         "the other end speaks no TLS 1.3 with a cipher suite and group of ours",
         "對方不支援具共同加密套件及群組的 TLS 1.3", "对方不支持具共同加密套件及群组的 TLS 1.3",
-        clause "foundations: TLS 1.3 only", next "connect with a connector of this data space";
+        clause "RFC 8446", next "connect with a connector of this data space";
     TLS_FAILED = "identity/tls-failed", Identity,
         "the TLS handshake failed", "TLS 握手失敗", "TLS 握手失败",
         clause "RFC 8446", next "check that a connector listens at that address and nothing on the way changes the bytes";

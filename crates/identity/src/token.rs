@@ -16,7 +16,7 @@ policy::refusal_codes! {
     MALFORMED_TOKEN = "identity/malformed-token", Input,
         "the enrolment token is incomplete or of another version", "註冊權杖不完整或屬於其他版本",
         "注册令牌不完整或属于其他版本",
-        clause "foundations: enrolment token (13)", next "paste the whole token, or ask the authority for a new one";
+        clause "operator's guide 1: the authority", next "paste the whole token, or ask the authority for a new one";
 }
 
 /// The version stands in front, so that a wrong text is recognised before it is decoded.

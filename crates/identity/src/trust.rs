@@ -28,7 +28,7 @@ use crate::{pem, tls};
 policy::refusal_codes! {
     NO_CERTIFICATE = "identity/no-certificate", Identity,
         "the peer presented no certificate", "對方未出示證書", "对方未出示证书",
-        clause "foundations: certificate", next "connect with the certificate that the authority issued";
+        clause "RFC 5280 section 4.2; security model: who is who", next "connect with the certificate that the authority issued";
     CERTIFICATE_EXPIRED = "identity/certificate-expired", Identity,
         "the certificate has expired", "證書已過期", "证书已过期",
         clause "RFC 5280, 4.1.2.5", next "renew the certificate with the authority";
@@ -41,15 +41,15 @@ policy::refusal_codes! {
     OTHER_AUTHORITY = "identity/other-authority", Identity,
         "the certificate was not issued by this data space's authority",
         "證書並非由本資料空間的管理機構簽發", "证书并非由本数据空间的管理机构签发",
-        clause "foundations: certificate", next "enrol with this data space's authority; send the whole chain, leaf first";
+        clause "RFC 5280 section 4.2; security model: who is who", next "enrol with this data space's authority; send the whole chain, leaf first";
     REVOCATION_LIST_MISSING = "identity/revocation-list-missing", Identity,
         "there is no revocation list of one of the chain's issuers", "欠缺證書鏈中某簽發者的撤銷清單",
         "缺少证书链中某签发者的撤销清单",
-        clause "foundations: revocation list", next "fetch the lists from the authority";
+        clause "RFC 5280 section 5", next "fetch the lists from the authority";
     REVOCATION_LIST_STALE = "identity/revocation-list-stale", Identity,
         "the newest revocation list is past its next update and the grace after it",
         "最新的撤銷清單已逾更新期及其後的寬限期", "最新的撤销清单已逾更新期及其后的宽限期",
-        clause "foundations: revocation list", next "restore the connection to the authority and fetch its lists";
+        clause "RFC 5280 section 5", next "restore the connection to the authority and fetch its lists";
     MALFORMED_REVOCATION_LIST = "identity/malformed-revocation-list", Input,
         "the revocation list cannot be read", "無法讀取撤銷清單", "无法读取撤销清单",
         clause "RFC 5280, 5.1", next "fetch the list from the authority";
@@ -60,7 +60,7 @@ policy::refusal_codes! {
     MALFORMED_TRUST_BUNDLE = "identity/malformed-trust-bundle", Input,
         "the trust bundle is not a set of roots of one data space", "信任憑證組並非同一資料空間的根證書",
         "信任凭证组并非同一数据空间的根证书",
-        clause "foundations: certificate", next "take the roots from the authority that issued the enrolment token";
+        clause "RFC 5280 section 4.2; security model: who is who", next "take the roots from the authority that issued the enrolment token";
 }
 
 /// How long past `nextUpdate` a list still counts: an authority may be down for a night without stopping the members.

@@ -13,7 +13,7 @@ crate::refusal_codes! {
         clause "policy: bounds", next "split the policy, or write it with fewer rules or levels";
     UNKNOWN_MEMBER = "policy/unknown-member", Input,
         "the policy has a member that this engine does not understand", "政策含有引擎不理解的成員", "策略含有引擎不理解的成员",
-        clause "foundations: canonical offer text", next "remove the member, or name the profile that defines it";
+        clause "RFC 8785; ODRL Information Model 2.2: offer", next "remove the member, or name the profile that defines it";
     UNKNOWN_OPERAND = "policy/unknown-operand", Input,
         "the constraint uses a left operand that no named profile defines", "限制條件使用了任何已指明設定檔都未定義的左運算元", "限制条件使用了任何已指明配置文件都未定义的左操作数",
         clause "ODRL 2.2 Information Model, 2.5.1", next "use an operand of a profile the policy names";

@@ -66,6 +66,31 @@ pub fn restore(backup: &Path, dir: &Path, now: UnixMillis) -> Result<BackupRepor
     put_back.map(|()| report)
 }
 
+/// Changes a copy that no store has open: all of `work`, or nothing. What its rows held before is overwritten.
+pub fn revise<T, E: From<StoreError>>(
+    copy: &Path,
+    work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let engine = |error: rusqlite::Error| E::from(StoreError::from(error));
+    check_backup(copy)?;
+    let conn = Connection::open(copy).map_err(engine)?;
+    conn.query_row("PRAGMA secure_delete = ON", [], |_| Ok(())).map_err(engine)?;
+    conn.execute_batch("BEGIN IMMEDIATE").map_err(engine)?;
+    // What fails leaves the transaction open, which closing the connection undoes.
+    let done = work(&Tx::new(&conn))?;
+    conn.execute_batch("COMMIT").map_err(engine)?;
+    conn.close().map_err(|(_, error)| engine(error))?;
+    Ok(done)
+}
+
+/// Reads a copy that no store has open.
+pub fn inspect<T, E: From<StoreError>>(
+    copy: &Path,
+    work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    work(&Snapshot { conn: &schema::open_reader(copy)? })
+}
+
 impl Snapshot<'_> {
     /// When this store was put back from a copy, if nobody has settled what that means for its counters yet.
     pub fn restored_at(&self) -> Result<Option<UnixMillis>, StoreError> {

@@ -20,7 +20,7 @@ mod seen;
 mod signal;
 mod tx;
 
-pub use backup::{BackupReport, check_backup, restore};
+pub use backup::{BackupReport, check_backup, inspect, restore, revise};
 pub use collection::Collection;
 pub use counters::Added;
 pub use crash::crash_point;

@@ -77,6 +77,7 @@ pub(super) fn describe(
     let offer_iris = reader.iris(dataset, v::ODRL_HAS_POLICY, Required::Yes);
     let offers: Vec<Offer> = offer_iris.iter().filter_map(|iri| reader.offer(iri, dataset, scope)).collect();
     let derived_from = reader.derived_from(dataset);
+    let enforces = reader.classes(scope.participant.as_str());
     if advice == Advice::Give {
         reader.advise(dataset, &titles, keywords.is_empty());
     }
@@ -93,6 +94,7 @@ pub(super) fn describe(
         distributions,
         offers,
         derived_from,
+        enforces,
     })
 }
 
@@ -380,6 +382,18 @@ impl<'g> Reader<'g, '_> {
         };
         let read = literal(term).map(|literal| literal.value()).filter(plain).map(str::to_owned);
         read.or_else(|| self.bad(subject, v::FL_TRANSFORM, term, "name@version sha-256:<base64url>"))
+    }
+
+    fn classes(&mut self, publisher: &str) -> BTreeSet<u16> {
+        let mut found = BTreeSet::new();
+        for term in self.bounded(publisher, v::FL_ENFORCES, Required::No) {
+            let number = literal(term)
+                .filter(|literal| literal.datatype().as_str().strip_prefix(v::XSD) == Some("integer"))
+                .and_then(|literal| literal.value().parse::<u16>().ok())
+                .or_else(|| self.bad(publisher, v::FL_ENFORCES, term, "the number of a policy class"));
+            found.extend(number);
+        }
+        found
     }
 
     fn offer(&mut self, subject: &str, dataset: &str, scope: &PublisherScope) -> Option<Offer> {

@@ -106,6 +106,23 @@ fn publication_adds_what_is_known_about_the_objects() {
 }
 
 #[test]
+fn classes_that_a_publisher_enforces_are_numbers_and_may_be_unknown() {
+    let enforces = "https://harbour.example/id/connector> <https://w3id.org/fairlead/ns#enforces";
+    let say = |values: &str| {
+        let text = format!("{TIDE}\n<{enforces}> {values} .\n");
+        read_turtle(&text, &harbour(), &PlainOffers, &BTreeMap::new())
+    };
+    let publication = say("11, 1, 250").unwrap();
+    assert_eq!(Vec::from_iter(&publication.description.enforces), [&1, &11, &250]);
+    let again = read_canonical(&publication.content, &publication.description.dataset, &harbour()).unwrap();
+    assert_eq!(again, publication.description);
+    for bad in ["\"count\"", "-1", "1.0", "70000", "<https://w3id.org/fairlead/ns#count>"] {
+        let report = say(bad).unwrap_err();
+        assert!(report.problems().iter().any(|problem| problem.path == "fl:enforces"), "{bad}: {report}");
+    }
+}
+
+#[test]
 fn size_and_checksum_as_written_must_be_those_of_the_object() {
     let facts =
         ObjectFacts { byte_size: Some(4), sha256: Some(Digest::of(b"abcd")), ..ObjectFacts::default() };

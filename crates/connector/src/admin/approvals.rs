@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use control_plane::UnixMillis;
 use control_plane::ids::{AgreementId, DatasetId};
 use control_plane::negotiation::State as Negotiated;
+use control_plane::{Refusal, UnixMillis};
 use proto::admin;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -136,29 +136,54 @@ pub async fn request_access(
     access_shown(node, access::submit(node, wanted, &actor).await?).await
 }
 
-/// Requests for access, oldest first.
+/// Requests for access, oldest first; if `whose` is given only that person's.
 pub async fn list_access(
     node: &Arc<Node>,
     request: admin::PageRequest,
+    whose: Option<String>,
 ) -> Result<admin::AccessRequestList, Error> {
-    let (rows, after) = page(&request);
-    let found = node
+    let (rows, mut after) = page(&request);
+    let (found, next_page_token) = node
         .store
-        .read(move |store| store.scan(Collection::AccessRequests, "", after.as_deref(), rows))
+        .read(move |store| {
+            let mut found = Vec::new();
+            loop {
+                let page = store.scan(Collection::AccessRequests, "", after.as_deref(), rows)?;
+                for row in &page {
+                    let asked = access::read(&row.key, &row.value)?;
+                    if whose.as_ref().is_none_or(|person| asked.requester == *person) {
+                        found.push(asked);
+                    }
+                    // The next page starts behind the row that filled this one, whoever's the rows between are.
+                    if found.len() == rows {
+                        return Ok((found, row.key.clone()));
+                    }
+                }
+                match page.last() {
+                    Some(last) if page.len() == rows => after = Some(last.key.clone()),
+                    _ => return Ok::<_, Error>((found, String::new())),
+                }
+            }
+        })
         .await?;
     let mut requests = Vec::new();
-    for row in &found {
-        requests.push(access_shown(node, access::read(&row.key, &row.value)?).await?);
+    for asked in found {
+        requests.push(access_shown(node, asked).await?);
     }
-    Ok(admin::AccessRequestList { requests, next_page_token: next_page(rows, found.last(), found.len()) })
+    Ok(admin::AccessRequestList { requests, next_page_token })
 }
 
-/// One request, with what followed.
+/// One request, with what followed; if `whose` is given another person's is not there.
 pub async fn show_access(
     node: &Arc<Node>,
     request: admin::DecideAccessRequest,
+    whose: Option<String>,
 ) -> Result<admin::AccessRequest, Error> {
+    let reference = request.reference.clone();
     let found = node.store.read(move |store| access::get(store, &request.reference)).await?;
+    if whose.is_some_and(|person| found.requester != person) {
+        return Err(Refusal::new(&access::UNKNOWN_REQUEST, reference).into());
+    }
     access_shown(node, found).await
 }
 

@@ -149,6 +149,7 @@ pub async fn show(
             .unwrap_or_default(),
         offers,
         media_types: distributions.clone().filter_map(|one| one.media_type.clone()).collect(),
+        publisher_enforces: description.enforces.iter().copied().map(u32::from).collect(),
         transforms: distributions.clone().filter_map(|one| one.transform.clone()).collect(),
         byte_size: distributions.filter_map(|one| one.byte_size).fold(0, u64::saturating_add),
     })

@@ -88,6 +88,16 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Whose requests for access a caller sees: everybody's, or only its own.
+    fn whose(self, actor: String) -> Option<String> {
+        match self {
+            Self::Everything => None,
+            Self::Use => Some(actor),
+        }
+    }
+}
+
 impl Administration {
     /// Before any call: the socket serves it, and a second person has approved it where the settings want one.
     async fn admit<T: serde::Serialize>(&self, call: &str, request: &T, actor: &str) -> Result<(), Status> {
@@ -188,6 +198,26 @@ macro_rules! calls {
                 Ok(Response::new(changes))
             }
 
+            async fn list_access_requests(
+                &self,
+                request: Request<admin::PageRequest>,
+            ) -> Result<Response<admin::AccessRequestList>, Status> {
+                self.door.require("list_access_requests")?;
+                let whose = self.door.whose(actor(&request));
+                let list = approvals::list_access(&self.node, request.into_inner(), whose).await;
+                list.map(Response::new).map_err(refuse)
+            }
+
+            async fn show_access_request(
+                &self,
+                request: Request<admin::DecideAccessRequest>,
+            ) -> Result<Response<admin::AccessRequest>, Status> {
+                self.door.require("show_access_request")?;
+                let whose = self.door.whose(actor(&request));
+                let shown = approvals::show_access(&self.node, request.into_inner(), whose).await;
+                shown.map(Response::new).map_err(refuse)
+            }
+
             async fn export_audit(
                 &self,
                 request: Request<admin::ExportAuditRequest>,
@@ -264,8 +294,6 @@ calls! { {
     list_copies(ListCopiesRequest) -> CopyList = audit::list_copies;
     list_approvals(PageRequest) -> ApprovalList = approvals::list;
     show_approval(DecideApprovalRequest) -> Approval = approvals::show;
-    list_access_requests(PageRequest) -> AccessRequestList = approvals::list_access;
-    show_access_request(DecideAccessRequest) -> AccessRequest = approvals::show_access;
 } by actor {
     show_holding(ShowHoldingRequest) -> Holding = holdings::show;
     open_session(UseRequest) -> Session = sessions::open;

@@ -10,7 +10,7 @@ use store::StoreError;
 use super::bad_argument;
 use crate::error::Error;
 use crate::node::Node;
-use crate::{doctor, enforceable, peers as known_peers, run};
+use crate::{doctor, enforceable, peers as known_peers, recovery, run};
 
 /// The state of this connector.
 pub async fn status(node: &Arc<Node>, _request: admin::GetStatusRequest) -> Result<admin::Status, Error> {
@@ -88,6 +88,8 @@ pub async fn resume_peer(node: &Arc<Node>, request: admin::ChangePeerRequest) ->
 async fn peer(node: &Arc<Node>, name: &ParticipantId) -> Result<admin::Peer, Error> {
     let statement = known_peers::latest_statement(node, name).await?;
     let suspended = node.suspended.load().contains(name);
+    let told = known_peers::enforces(node, name).await?.unwrap_or_default();
+    let classes = enforceable::classes_there(node.policies.profiles(), &told);
     let membership = statement.as_ref().map(|statement| &statement.membership);
     Ok(admin::Peer {
         participant: name.to_string(),
@@ -99,6 +101,7 @@ async fn peer(node: &Arc<Node>, name: &ParticipantId) -> Result<admin::Peer, Err
             .as_ref()
             .map(|statement| statement.expires.to_string())
             .unwrap_or_default(),
+        policy_classes: classes.into_iter().map(u32::from).collect(),
         ..Default::default()
     })
 }
@@ -120,18 +123,42 @@ pub async fn ledger(node: &Arc<Node>, request: admin::ListLedgerRequest) -> Resu
     Ok(admin::LedgerPage { records: records.collect(), size: head.size, root: head.root.to_string() })
 }
 
-/// Copies the state to one file while the connector goes on.
+/// Copies the state to one file while the connector goes on: with keys and sealed copies for the recovery key, or
+/// plain where there is none or only the state is asked for.
 pub async fn backup(node: &Arc<Node>, request: admin::BackupRequest) -> Result<admin::BackupReport, Error> {
     let path = PathBuf::from(&request.path);
     if !path.is_absolute() {
         return Err(bad_argument("the backup's path must be absolute"));
     }
-    if path.exists() {
-        return Err(bad_argument(format!("`{}` exists", path.display())));
+    let keep_days = match request.keep_days {
+        0 => recovery::DEFAULT_KEEP_DAYS,
+        days if days <= recovery::MAX_KEEP_DAYS => days,
+        days => return Err(bad_argument(format!("{days} days; at most {}", recovery::MAX_KEEP_DAYS))),
+    };
+    if request.state_only {
+        recovery::require_writable(&path)?;
+        let store = node.store.clone();
+        let report =
+            tokio::task::spawn_blocking(move || store.backup(&path)).await.map_err(Error::ours)??;
+        return Ok(admin::BackupReport {
+            path: request.path,
+            bytes: report.bytes,
+            ledger_size: report.ledger.size,
+            ..Default::default()
+        });
     }
-    let store = node.store.clone();
-    let report = tokio::task::spawn_blocking(move || store.backup(&path)).await.map_err(Error::ours)??;
-    Ok(admin::BackupReport { path: request.path, bytes: report.bytes, ledger_size: report.ledger.size })
+    let asked = recovery::Asked { without_copies: request.without_copies, keep_days };
+    let report = recovery::write(node, path, asked).await?;
+    Ok(admin::BackupReport {
+        path: request.path,
+        bytes: report.bytes,
+        ledger_size: report.ledger_size,
+        recovery_key: report.recovery_key,
+        keep_until: report.keep_until.to_string(),
+        keys: report.keys,
+        keys_left_out: report.keys_left_out,
+        copies: report.copies,
+    })
 }
 
 /// Reads settings, certificate and lists again.

@@ -31,20 +31,20 @@ use crate::trust;
 control_plane::refusal_codes! {
     ALREADY_ENROLLED = "identity/already-enrolled", State,
         "this data directory holds an identity already", "此資料目錄已有身分", "此数据目录已有身份",
-        clause "foundations: enrolment token (13)", next "keep it; for another participant choose another data directory";
+        clause "operator's guide 1: the authority", next "keep it; for another participant choose another data directory";
     TOKEN_OF_SOMEBODY_ELSE = "identity/token-of-somebody-else", Identity,
         "the enrolment token is for another participant than the settings name",
         "註冊權杖屬於另一參與者，與設定不符", "注册令牌属于另一参与者，与配置不符",
-        clause "foundations: enrolment token (13)", next "use this participant's token, or correct `participant` in the settings";
+        clause "operator's guide 1: the authority", next "use this participant's token, or correct `participant` in the settings";
     UNREACHABLE = "authority/unreachable", Unavailable,
         "the authority cannot be reached", "無法連接管理機構", "无法连接管理机构",
-        clause "foundations: ports", next "check the address under [authority], then the authority's process and the network";
+        clause "operator's guide 2: a connector", next "check the address under [authority], then the authority's process and the network";
     REFUSED = "authority/refused", Identity,
         "the authority refused", "管理機構拒絕了請求", "管理机构拒绝了请求",
-        clause "foundations: enrolment token (13)", next "ask the authority's operator; the reason stands in its log";
+        clause "operator's guide 1: the authority", next "ask the authority's operator; the reason stands in its log";
     ANSWER_UNUSABLE = "authority/answer-unusable", Unavailable,
         "the authority's answer cannot be used", "管理機構的回覆無法使用", "管理机构的答复无法使用",
-        clause "foundations: membership statement", next "tell the authority's operator; what was there before stays in use";
+        clause "security model: who is who", next "tell the authority's operator; what was there before stays in use";
 }
 
 /// The key of an enrolment under way: with the same key a lost answer can be asked for again.

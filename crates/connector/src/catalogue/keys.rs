@@ -20,11 +20,11 @@ control_plane::refusal_codes! {
     PUBLISHER_UNKNOWN = "catalogue/publisher-unknown", Identity,
         "no membership statement of the envelope's publisher was ever seen here",
         "本方從未見過此信封發布者的成員聲明", "本方从未见过此信封发布者的成员声明",
-        clause "foundations: subject base", next "connect to the publisher once, or add it under [[peers]]";
+        clause "operator's guide 1: the authority, subject base", next "connect to the publisher once, or add it under [[peers]]";
     PUBLISHER_NOT_CURRENT = "catalogue/publisher-not-current", Identity,
         "the newest statement known of the envelope's publisher has ended or was superseded",
         "本方所知此信封發布者的最新聲明已失效或已被取代", "本方所知此信封发布者的最新声明已失效或已被取代",
-        clause "foundations: membership statement", next "connect to the publisher, so that its current statement is seen";
+        clause "security model: who is who", next "connect to the publisher, so that its current statement is seen";
     UNSIGNED_ENVELOPE = "catalogue/no-certificate", Identity,
         "the envelope carries no certificate of its signer", "信封未附簽署者的證書", "信封未附签署者的证书",
         clause "catalogue: envelope", next "fetch the envelope again from another replica";

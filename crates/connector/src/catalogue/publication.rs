@@ -13,6 +13,7 @@ use ::catalogue::offers::PolicyOffers;
 use ::catalogue::report::{Problem, Report};
 use ::catalogue::scope::{PublisherScope, SubjectBase};
 use ::catalogue::text::Language;
+use ::catalogue::vocabulary::FL_ENFORCES;
 use control_plane::ids::{DatasetId, printable};
 use control_plane::{Refusal, UnixMillis};
 use data_plane::{AppliedTransform, Manifest, Publication, Salt, SourceSpec, Transform};
@@ -46,10 +47,14 @@ control_plane::refusal_codes! {
         "one source serves one distribution, and the description has several",
         "一個來源只供應一個分發，而描述中有多個", "一个来源只供应一个分发，而描述中有多个",
         clause "DCAT 3, 6.8", next "describe one distribution; publish other forms as datasets of their own";
+    ENFORCES_WRITTEN = "catalogue/enforces-written", Input,
+        "what this connector enforces is stated by the connector, never by a description", "本連接器所執行的類別由連接器聲明，而非由描述聲明",
+        "本连接器所执行的类别由连接器声明，而非由描述声明",
+        clause "security model: what decides", next "leave `fl:enforces` out of the description: publication adds it";
     OTHER_SUBJECT_BASE = "catalogue/other-subject-base", Input,
         "the configured subject base does not lie within the one that our statement grants",
         "所設定的主體基底不在我方聲明所授予的範圍內", "所配置的主体基底不在我方声明所授予的范围内",
-        clause "foundations: subject base", next "set catalogue.subject_base to the statement's, or ask the authority for another";
+        clause "operator's guide 1: the authority, subject base", next "set catalogue.subject_base to the statement's, or ask the authority for another";
 }
 
 /// How long what we publish is shown without a renewal: a connector that is gone for a week is gone from the catalogue.
@@ -97,6 +102,9 @@ pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Resul
     // First without the bytes: what is wrong with the text is said before anything large is read.
     let read =
         read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
+    if !draft.description.enforces.is_empty() {
+        return Err(Refusal::new(&ENFORCES_WRITTEN, node.us.as_str()).into());
+    }
     let mut policies = Vec::new();
     for offer in &read.description.offers {
         let policy = node.policies.compiled(&offer.text)?;
@@ -115,7 +123,7 @@ pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Resul
         None => (read_source(node, draft, id, media_type, &policies).await?, BTreeSet::new()),
     };
     let facts = BTreeMap::from([(distribution.iri.clone(), facts(data.manifest()))]);
-    let publication = read_turtle_derived(turtle, &scope, &offers, &facts, &derived_from);
+    let publication = read_turtle_derived(&with_classes(node, turtle), &scope, &offers, &facts, &derived_from);
     let publication = publication.map_err(|report| refusal_of(&report))?;
     let row = row(&publication.description, data.manifest(), source);
     let (description, warnings) = (publication.description.clone(), publication.warnings.clone());
@@ -175,6 +183,17 @@ async fn require_same_source(node: &Node, id: &DatasetId, source: &str) -> Resul
         Some(before) => Err(Refusal::new(&onward::OTHER_SOURCE, format!("it is `{before}`")).into()),
         None => Ok(()),
     }
+}
+
+/// The description with what this connector enforces, as a statement about the publisher.
+fn with_classes(node: &Node, turtle: &str) -> String {
+    let classes = enforceable::classes(node.policies.profiles());
+    let classes: Vec<String> = classes.iter().map(ToString::to_string).collect();
+    if classes.is_empty() {
+        return turtle.to_owned();
+    }
+    // On lines of its own: what was read once ends with a whole statement or a comment.
+    format!("{turtle}\n<{}> <{FL_ENFORCES}> {} .\n", node.us, classes.join(", "))
 }
 
 /// Takes a dataset of ours out of the catalogue; agreements on it, and their data, stay.

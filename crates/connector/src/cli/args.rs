@@ -1,6 +1,7 @@
 //! The command line: every command with its help and an example.
 
 mod officers;
+mod recovery;
 mod sessions;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use officers::{AccessCommand, ApprovalCommand, AuditCommand, VerifyArgs};
+pub use recovery::{BackupArgs, RecoveryCommand, RestoreArgs};
 pub use sessions::{OpenArgs, SessionCommand};
 
 /// Fairlead: share research data, academic resources and computing without giving up control.
@@ -153,21 +155,19 @@ pub enum Command {
     /// Read settings, certificates and lists again
     #[command(after_help = "Example: fairlead reload")]
     Reload,
-    /// Copy the state of the running connector to one file
-    #[command(after_help = "Example: fairlead backup /var/backups/fairlead-2026-11-24.db")]
-    Backup {
-        /// The file to write; must not exist
-        file: PathBuf,
-    },
+    /// Write state, keys and sealed copies of the running connector to one file that only the recovery key opens
+    #[command(after_help = "Example: fairlead backup /var/backups/fairlead-2026-11-28.backup\n\
+        Example: fairlead backup --state-only /var/backups/fairlead-2026-11-28.db")]
+    Backup(BackupArgs),
     /// Put a backup back into a stopped connector's data directory
     #[command(
-        after_help = "Example: fairlead restore /var/backups/fairlead-2026-11-24.db --data fairlead-data\n\
-        Counted agreements stay closed until their provider was reached: a backup cannot give spent uses back."
+        after_help = "Example: fairlead restore fairlead-2026-11-28.backup --recovery-key recovery.key --data fairlead-data\n\
+        What is held stays closed until its provider was reached: a backup cannot give spent uses or ended rights back."
     )]
-    Restore {
-        /// A file that `fairlead backup` wrote
-        file: PathBuf,
-    },
+    Restore(RestoreArgs),
+    /// The key that opens backups on another machine
+    #[command(subcommand, after_help = "Example: fairlead recovery init /media/usb/recovery.key")]
+    Recovery(RecoveryCommand),
     /// Tell the whole story on real data: an authority and three connectors as processes on [::1]
     #[command(after_help = "Example: fairlead demo --keep /tmp/fairlead-demo")]
     Demo(DemoArgs),

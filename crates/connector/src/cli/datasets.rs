@@ -169,6 +169,7 @@ fn entry_text(entry: &admin::CatalogueEntry) -> String {
         ("bytes", entry.byte_size.to_string()),
         ("transforms", entry.transforms.join(" ")),
         ("derived from", entry.derived_from.join(" ")),
+        ("publisher enforces classes", super::doctor::class_list(&entry.publisher_enforces)),
         ("envelope", entry.envelope_hash.clone()),
     ]);
     for offer in &entry.offers {

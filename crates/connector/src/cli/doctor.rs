@@ -1,6 +1,4 @@
-//! `fairlead doctor`, `status`, `peer`, `ledger`, `backup` and `reload`.
-
-use std::path::PathBuf;
+//! `fairlead doctor`, `status`, `peer`, `ledger` and `reload`.
 
 use proto::admin;
 
@@ -70,7 +68,7 @@ fn status_facts(status: &admin::Status) -> String {
     ])
 }
 
-fn class_list(classes: &[u32]) -> String {
+pub(super) fn class_list(classes: &[u32]) -> String {
     classes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -81,11 +79,12 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
             let list = admin.list_peers(page_request(page)).await?.into_inner();
             return output.list(
                 &list.peers,
-                ["participant", "name", "jurisdiction", "state", "addresses", "last error"],
+                ["participant", "name", "jurisdiction", "state", "addresses", "classes", "last error"],
                 |row| {
                     let [id, name, place] =
                         [row.participant.clone(), row.legal_name.clone(), row.jurisdiction.clone()];
-                    [id, name, place, row.state.clone(), row.addresses.join(" "), row.last_error.clone()]
+                    let (addresses, classes) = (row.addresses.join(" "), class_list(&row.policy_classes));
+                    [id, name, place, row.state.clone(), addresses, classes, row.last_error.clone()]
                 },
                 &list.next_page_token,
             );
@@ -99,6 +98,7 @@ pub(super) async fn peer(output: Output, admin: &mut Admin, command: PeerCommand
             ("name", peer.legal_name.clone()),
             ("state", peer.state.clone()),
             ("addresses", peer.addresses.join(" ")),
+            ("policy classes held", class_list(&peer.policy_classes)),
         ])
     })
 }
@@ -109,15 +109,4 @@ pub(super) async fn ledger(output: Output, admin: &mut Admin, args: LedgerArgs) 
     output.list(&page.records, ["seq", "record"], |row| [row.seq.to_string(), row.record.clone()], "")?;
     output.note(&format!("{} records in all, root {}", page.size, page.root));
     Ok(())
-}
-
-pub(super) async fn backup(output: Output, admin: &mut Admin, file: PathBuf) -> Result<(), Failure> {
-    let absolute = std::path::absolute(&file).map_err(Failure::ours)?;
-    let Some(path) = absolute.to_str().map(str::to_owned) else {
-        return Err(Failure::usage("the path is not UTF-8", "name another file"));
-    };
-    let report = admin.backup(admin::BackupRequest { path }).await?.into_inner();
-    output.show(&report, |report| {
-        format!("{} ({} bytes, {} ledger records)", report.path, report.bytes, report.ledger_size)
-    })
 }

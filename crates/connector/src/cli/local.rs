@@ -1,10 +1,9 @@
-//! Commands that need no running connector: `run`, `config check`, `enrol`, `restore`.
+//! Commands that need no running connector: `run`, `config check`, `enrol`.
 
 use std::path::Path;
 
 use super::args::EnrolArgs;
 use super::output::{Failure, Output, exit};
-use crate::clock::Clock;
 use crate::config::{Config, ConfigProblems};
 use crate::{authority, run as running, telemetry};
 
@@ -21,7 +20,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 }
 
 /// No core dump of this process, and no other process of the same user reads its memory: keys and plaintext are in it.
-fn keep_memory_private() -> std::io::Result<()> {
+pub(super) fn keep_memory_private() -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
@@ -69,23 +68,3 @@ pub(super) fn enrol(output: Output, args: &EnrolArgs) -> Result<(), Failure> {
 
 /// A token is a few hundred bytes.
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
-
-/// Puts a backup back into a data directory in which no connector runs.
-pub(super) fn restore(output: Output, file: &Path, data: &Path) -> Result<(), Failure> {
-    let report = store::restore(file, data, Clock::start(None).now()).map_err(|error| Failure {
-        code: "store/not-restored".into(),
-        text: "the backup was not restored; nothing was changed".into(),
-        detail: error.to_string(),
-        next: "stop the connector, move the old state.db away, and name a file that `fairlead backup` wrote"
-            .into(),
-        exit: exit::USAGE,
-    })?;
-    let shown = serde_json::json!({ "data": data.display().to_string(), "ledgerSize": report.ledger.size });
-    output.show(&shown, |_| {
-        format!(
-            "restored {} ledger records into {}\ncounted agreements stay closed until their provider was reached",
-            report.ledger.size,
-            data.display()
-        )
-    })
-}

@@ -12,6 +12,7 @@ mod local;
 mod negotiations;
 pub mod output;
 pub mod policy;
+mod recovery;
 mod sessions;
 mod transfers;
 
@@ -49,7 +50,8 @@ fn dispatch(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Authority(command) => authority(output, command),
         Command::Enrol(args) => local::enrol(output, &args),
         Command::Policy(command) => policy::run(output, command),
-        Command::Restore { file } => local::restore(output, &file, &data),
+        Command::Restore(args) => recovery::restore(output, &args, &data),
+        Command::Recovery(command) => recovery::key(output, &command, &data),
         Command::Demo(args) => crate::demo::run(output, &args),
         Command::Audit(AuditCommand::Verify(args)) => audit::verify(output, &data, &args),
         command => client_runtime()?.block_on(remote(output, &socket, command)),
@@ -78,14 +80,15 @@ async fn remote(output: Output, socket: &std::path::Path, command: Command) -> R
         Command::Doctor(command) => doctor::run(output, &mut admin, command).await,
         Command::Status => doctor::status(output, &mut admin).await,
         Command::Reload => doctor::reload(output, &mut admin).await,
-        Command::Backup { file } => doctor::backup(output, &mut admin, file).await,
+        Command::Backup(args) => recovery::backup(output, &mut admin, args).await,
         // Handled without a running connector.
         Command::Run(_)
         | Command::Config(_)
         | Command::Authority(_)
         | Command::Enrol(_)
         | Command::Policy(_)
-        | Command::Restore { .. }
+        | Command::Restore(_)
+        | Command::Recovery(_)
         | Command::Demo(_) => Ok(()),
     }
 }

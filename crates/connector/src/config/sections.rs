@@ -87,24 +87,25 @@ fn listeners(section: &Reader<'_>) -> Option<Listeners> {
     let use_endpoint = section.or("use", Some(USE_DEFAULT), values::loopback_or_off);
     let flight = section.or("flight", Some(FLIGHT_DEFAULT), values::loopback_or_off);
     let (peers, health, use_endpoint, flight) = (peers?, health?, use_endpoint?, flight?);
+    let mut fits = true;
     if peers.port() != 0 && peers.port() == health.port() {
         section.refuse(
             "health",
             &CONFLICT,
             format!("port {} is that of listeners.peers, too", health.port()),
         );
-        return None;
+        fits = false;
     }
     let mut taken = vec![peers.port(), health.port()];
     for (key, address) in [("use", use_endpoint), ("flight", flight)] {
         let Some(port) = address.map(|address| address.port()).filter(|port| *port != 0) else { continue };
         if taken.contains(&port) {
             section.refuse(key, &CONFLICT, "the port is that of another listener, too");
-            return None;
+            fits = false;
         }
         taken.push(port);
     }
-    Some(Listeners { peers, health, use_endpoint, flight })
+    fits.then_some(Listeners { peers, health, use_endpoint, flight })
 }
 
 fn administration(section: &Reader<'_>, base: &Path) -> Option<Administration> {

@@ -169,6 +169,10 @@ fn one_problem_each() {
         ("peers = { a = 1 }", &["4 peers bad-value: must be a list, is a table"]),
         ("listeners.peers = \"7443\"", &["4 listeners.peers bad-value: as in `[::]:7443`"]),
         ("listeners.health = \"[::]:7470\"", &["4 listeners.health bad-value: reached from outside"]),
+        (
+            "listeners = { peers = \"[::1]:7470\", use = \"[::1]:7470\" }",
+            &["4 listeners.health conflict: port 7470", "4 listeners.use conflict: another listener"],
+        ),
         ("listeners.peers = \"[::1]:7470\"", &["4 listeners.health conflict: port 7470"]),
         ("listeners.use = \"[::1]:7461\"", &["4 listeners.flight conflict: another listener"]),
         ("listeners.flight = \"[::1]:7443\"", &["4 listeners.flight conflict: another listener"]),

@@ -233,7 +233,7 @@ pub(super) fn participant(value: &Value) -> Parsed<ParticipantId> {
         .map_err(|refusal| bad(format!("{}: {}", refusal.code.en, refusal.detail)))
 }
 
-/// The start of all our datasets' IRIs (foundations: subject base).
+/// The start of all our datasets' IRIs.
 /// An IRI or a prefixed name, as policies write them; short enough for a fact.
 pub(super) fn iri(value: &Value) -> Parsed<String> {
     let iri = text(value)?;

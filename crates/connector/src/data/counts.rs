@@ -106,6 +106,26 @@ fn last_day_counter(agreement: &AgreementId) -> String {
     format!("{} last-day", uses_counter(agreement))
 }
 
+/// What was counted under an agreement, by whichever unit: its policy has one.
+pub fn spent(store: &Snapshot<'_>, agreement: &AgreementId) -> Result<u64, Error> {
+    let mut spent = 0;
+    for unit in [CountUnit::Session, CountUnit::Object, CountUnit::Day] {
+        spent = store.counter(&counter(agreement, unit))?.max(spent);
+    }
+    Ok(spent)
+}
+
+/// Takes what the provider was told before this state was restored: no count goes back. The day on which it was counted
+/// last is not told, so a day may be counted twice.
+pub fn raise(tx: &Tx<'_>, agreement: &AgreementId, policy: &Policy, told: u64) -> Result<(), Error> {
+    let counter = counter(agreement, enforceable::count_unit(policy)?);
+    let missing = told.saturating_sub(tx.counter(&counter)?);
+    if missing > 0 {
+        added(tx.counter_add(&counter, missing, None)?)?;
+    }
+    Ok(())
+}
+
 /// What was counted under an agreement, by its policy's unit.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ control_plane::refusal_codes! {
     LEASE_WENT_ON = "transfer/lease-went-on", Unavailable,
         "another pull or use has moved this copy to a newer lease", "另一個拉取或使用已將此副本移至較新的租約",
         "另一个拉取或使用已将此副本移至较新的租约",
-        clause "foundations: leases rotate", next "nothing: the pull goes on by itself with the newer lease";
+        clause "security model: what a lease holds", next "nothing: the pull goes on by itself with the newer lease";
     INCOMPLETE = "use/incomplete", State,
         "the copy under this agreement is not complete yet", "依此協議拉取的副本尚未完整", "依此协议拉取的副本尚不完整",
         clause "holdings", next "wait for the transfer, or resume it with `fairlead transfer start AGREEMENT`";
@@ -304,6 +304,12 @@ pub fn save_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
     let json = record.to_json().map_err(data_error)?;
     let key = object_key(record.agreement(), record.object());
     tx.put(Collection::Ingress, &key, json.as_bytes(), Expect::Any)?;
+    Ok(())
+}
+
+/// Removes the row of an object whose file is not there: the copy is incomplete from then on, and a pull completes it.
+pub fn forget_object(tx: &Tx<'_>, record: &ObjectRecord) -> Result<(), Error> {
+    tx.delete(Collection::Ingress, &object_key(record.agreement(), record.object()), Expect::Any)?;
     Ok(())
 }
 

@@ -102,7 +102,8 @@ fn recorded_epoch(store: &Snapshot<'_>) -> Result<Option<u64>, Error> {
     text.parse().map(Some).map_err(|error| Error::damaged("key epoch", error))
 }
 
-fn rewrap_all(tx: &Tx<'_>, old: &FileKek, next: &FileKek) -> Result<(), Error> {
+/// Moves every wrapped key, and the record of their epoch, from one key-encryption key to another.
+pub fn rewrap_all(tx: &Tx<'_>, old: &FileKek, next: &FileKek) -> Result<(), Error> {
     let mut after = None;
     loop {
         let rows = tx.scan(Collection::WrappedKeys, "", after.as_deref(), store::MAX_PAGE)?;

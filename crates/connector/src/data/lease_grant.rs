@@ -12,7 +12,7 @@ control_plane::refusal_codes! {
     OTHER_GRANT = "use/lease-grant-mismatch", Input,
         "the provider's grant is not the answer to this request on this connection",
         "提供方的授權並非對此連線上此請求的回覆", "提供方的授权并非对此连接上此请求的答复",
-        clause "foundations: leases are bound to connection and nonce", next "ask again; if it repeats, tell the provider";
+        clause "security model: what a lease holds", next "ask again; if it repeats, tell the provider";
 }
 
 /// The version that is written and read.

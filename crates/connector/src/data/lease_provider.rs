@@ -31,10 +31,10 @@ control_plane::refusal_codes! {
         clause "fl:keyLease", next "use the copy without a lease";
     NONCE_REUSED = "use/lease-nonce-reused", Input,
         "this nonce was already used in a request for a lease", "此隨機數已用於另一租約請求", "此随机数已用于另一租约请求",
-        clause "foundations: leases are bound to connection and nonce", next "draw a fresh nonce for each request";
+        clause "security model: what a lease holds", next "draw a fresh nonce for each request";
     UNKNOWN_OBJECT = "use/lease-unknown-object", NotFound,
         "the transfer has no such object", "此傳輸沒有此物件", "该传输没有此对象",
-        clause "foundations: manifest", next "ask for objects of the manifest";
+        clause "proto/fairlead/data: GetManifest", next "ask for objects of the manifest";
     TOO_MANY_OPEN = "limit/open-leases", Limit,
         "too many sessions hold a lease under this agreement", "此協議下持有租約的會話過多", "该协议下持有租约的会话过多",
         clause "key leases", next "end sessions, or wait until their leases have ended";

@@ -41,7 +41,7 @@ control_plane::refusal_codes! {
     NOT_PUBLISHED = "transfer/not-published", NotFound,
         "the dataset of this agreement has no published data", "此協議的資料集沒有已發布的資料",
         "该协议的数据集没有已发布的数据",
-        clause "foundations: manifest", next "ask the provider to publish the dataset again";
+        clause "proto/fairlead/data: GetManifest", next "ask the provider to publish the dataset again";
     RECEIPT_MISSING = "transfer/receipt-missing", Input,
         "the consumer ended the stream without a receipt", "使用方未提交收據即結束資料流",
         "使用方未提交收据即结束数据流",
@@ -49,7 +49,7 @@ control_plane::refusal_codes! {
     MALFORMED_DIGEST = "message/malformed-digest", Input,
         "a digest is written `sha-256:` and 43 characters of base64url", "摘要須寫作 `sha-256:` 加 43 個 base64url 字元",
         "摘要须写作 `sha-256:` 加 43 个 base64url 字符",
-        clause "foundations: hashes", next "send the digest as the manifest states it";
+        clause "FIPS 180-4: SHA-256", next "send the digest as the manifest states it";
     OPEN_MISSING = "transfer/open-missing", Input,
         "a pull begins with its opening message", "拉取須以開啟訊息開始", "拉取须以开启消息开始",
         clause "proto/fairlead/data", next "send `open` first";

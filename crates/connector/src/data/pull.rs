@@ -41,7 +41,7 @@ control_plane::refusal_codes! {
     OTHER_DATASET = "transfer/other-dataset", Input,
         "the manifest is about another dataset than the agreement", "清單涉及的資料集與協議不同",
         "清单涉及的数据集与协议不同",
-        clause "foundations: manifest", next "tell the provider: its connector sent a foreign manifest";
+        clause "proto/fairlead/data: GetManifest", next "tell the provider: its connector sent a foreign manifest";
 }
 
 /// The first pause after a broken connection; doubled each time.

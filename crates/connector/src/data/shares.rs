@@ -14,11 +14,11 @@ control_plane::refusal_codes! {
     EPOCH_SPENT = "use/lease-epoch-spent", Policy,
         "the share of this epoch was destroyed when a newer one was presented",
         "此期次的金鑰份額在出示較新期次時已銷毀", "此期次的密钥份额在出示较新期次时已销毁",
-        clause "foundations: leases rotate", next "this copy cannot be opened any more; negotiate a new agreement to pull the data again";
+        clause "security model: what a lease holds", next "this copy cannot be opened any more; negotiate a new agreement to pull the data again";
     EPOCH_UNKNOWN = "use/lease-epoch-unknown", Policy,
         "no share of this epoch was ever given for this object", "從未就此物件發出此期次的金鑰份額",
         "从未就此对象发出此期次的密钥份额",
-        clause "foundations: leases rotate", next "pull the object under this agreement first";
+        clause "security model: what a lease holds", next "pull the object under this agreement first";
 }
 
 /// How the rows of shares begin; no agreement's name has a space in it.

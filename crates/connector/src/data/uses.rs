@@ -26,6 +26,7 @@ use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
 use crate::error::Error;
 use crate::node::Node;
+use crate::standing;
 use crate::telemetry::metrics;
 
 control_plane::refusal_codes! {
@@ -34,9 +35,9 @@ control_plane::refusal_codes! {
         "此協議有逾期未履行的義務，其許可因此關閉", "该协议有逾期未履行的义务，其许可因此关闭",
         clause "usage control: duties are rows with a state", next "`fairlead holdings show AGREEMENT` names the duty";
     RESTORED = "use/restored-backup", Unavailable,
-        "this state was restored from a backup and its counts are not confirmed yet",
-        "此狀態由備份還原，使用次數尚未獲確認", "此状态由备份恢复，使用次数尚未获确认",
-        clause "foundations: a restored backup gives nothing back", next "let the connector reach the provider, which confirms what it knows";
+        "this state was restored from a backup, and the provider has not said yet how the agreement stands",
+        "此狀態由備份還原，提供方尚未說明協議的現況", "此状态由备份恢复，提供方尚未说明协议的现状",
+        clause "operator's guide 5: backup and restore", next "let the connector reach the provider, which confirms what it knows";
 }
 
 /// Decides and accounts for one session.
@@ -320,6 +321,7 @@ async fn pay(
         if asked.cost == Cost::Unit {
             fields.extend([("use", spent.to_string()), ("unit", asked.counted.unit.name().to_owned())]);
             records::append_fields(tx, "use-counted", now, fields)?;
+            standing::owe(tx, &asked.policy, asked.leased, &request.agreement, &asked.holding.assigner)?;
         }
         Ok(Ok(()))
     });
@@ -339,6 +341,7 @@ fn account(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let spent = counts::count(tx, &request.agreement, &asked.counted, asked.cost, now)?;
+    standing::owe(tx, &asked.policy, asked.leased, &request.agreement, &asked.holding.assigner)?;
     let mut holding = asked.holding.clone();
     if request.action == policy::vocab::action::EXPORT {
         // What leaves our reach is on record before the first byte does.

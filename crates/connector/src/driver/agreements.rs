@@ -14,6 +14,7 @@ use super::{records, transfers};
 use crate::data::{duties, holdings, lease_provider};
 use crate::error::Error;
 use crate::node::Node;
+use crate::standing;
 
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,7 @@ pub fn changed_by_peer(
         What::Deleted => {
             // The copies are gone over there; from now on nobody can say otherwise.
             lease_provider::destroy(tx, held.signed.agreement().id(), now)?;
+            standing::remember_deleted(tx, held.signed.agreement().id(), now)?;
             return Ok((held.clone(), Vec::new()));
         }
         What::Used | What::DutyOverdue | What::DutyDone => return Ok((held.clone(), Vec::new())),

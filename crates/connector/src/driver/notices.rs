@@ -24,10 +24,10 @@ control_plane::refusal_codes! {
         clause "proto/fairlead/notice", next "compare the versions of both connectors";
     NOT_A_PARTY = "notice/not-a-party", Input,
         "the notice is not by a party of the agreement it names", "通知並非由所述協議的一方發出", "通知并非由所述协议的一方发出",
-        clause "foundations: notices", next "send notices only about agreements of your own";
+        clause "proto/fairlead/notice", next "send notices only about agreements of your own";
     REUSED = "notice/message-id-reused", Input,
         "this message id was already used for another notice", "此訊息識別碼已用於另一通知", "此消息标识符已用于另一通知",
-        clause "foundations: message dedupe", next "send a new notice under a new id";
+        clause "proto/fairlead/notice: message id", next "send a new notice under a new id";
 }
 
 /// The outbox kind of a notice.

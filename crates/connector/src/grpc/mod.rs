@@ -21,11 +21,11 @@ control_plane::refusal_codes! {
     NOT_EXCHANGED = "identity/not-exchanged", Identity,
         "identities must be exchanged before any other call on a connection",
         "連線上須先交換身分才能進行其他呼叫", "连接上须先交换身份才能进行其他调用",
-        clause "foundations: exchange", next "call IdentityService.Exchange first";
+        clause "proto/fairlead/identity: Exchange", next "call IdentityService.Exchange first";
     VERDICT_EXPIRED = "identity/verdict-expired", Identity,
         "the certificate, statement or revocation list behind this connection has expired",
         "此連線所依據的憑證、聲明或撤銷清單已過期", "此连接所依据的证书、声明或吊销列表已过期",
-        clause "foundations: exchange", next "dial again and exchange identities anew";
+        clause "proto/fairlead/identity: Exchange", next "dial again and exchange identities anew";
 }
 
 /// The verified participant at the other end of the connection that carries this call.

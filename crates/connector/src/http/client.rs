@@ -27,7 +27,7 @@ use crate::node::Node;
 control_plane::refusal_codes! {
     NOT_REACHED = "dsp/peer-not-reached", Unavailable,
         "the peer's HTTP address cannot be reached", "無法連接對方的 HTTP 位址", "无法连接对方的 HTTP 地址",
-        clause "foundations: dialling", next "nothing: the message is sent again; check the address if this lasts";
+        clause "security model: who is who", next "nothing: the message is sent again; check the address if this lasts";
     BAD_ANSWER = "dsp/bad-answer", Unavailable,
         "the peer's answer is too large, wrongly compressed or no JSON object", "對方的回應過大、壓縮有誤或不是 JSON 物件",
         "对方的回应过大、压缩有误或不是 JSON 对象",

@@ -27,14 +27,14 @@ use crate::{peers, restored};
 control_plane::refusal_codes! {
     UNREACHABLE = "peer/unreachable", Unavailable,
         "the peer cannot be reached at any of its addresses", "無法透過任何位址連接對方", "无法通过任何地址连接对方",
-        clause "foundations: dialling", next "`fairlead doctor peer ADDRESS` shows which step fails";
+        clause "security model: who is who", next "`fairlead doctor peer ADDRESS` shows which step fails";
     NO_ADDRESS = "peer/no-address", NotFound,
         "no address of this participant is configured or stated", "沒有設定或聲明此參與者的位址",
         "没有配置或声明该参与者的地址",
-        clause "foundations: dialling", next "add the participant under [[peers]] in the settings";
+        clause "security model: who is who", next "add the participant under [[peers]] in the settings";
     REFUSED_BY_PEER = "peer/refused-us", Identity,
         "the peer refused our identity", "對方拒絕了我方的身分", "对方拒绝了我方的身份",
-        clause "foundations: exchange", next "ask the peer's operator for the reason in its log; `fairlead doctor self` checks our side";
+        clause "proto/fairlead/identity: Exchange", next "ask the peer's operator for the reason in its log; `fairlead doctor self` checks our side";
 }
 
 /// A peer that does not accept a connection in this time is tried at its next address.
@@ -298,7 +298,7 @@ async fn exchange(
     let peer = node.identity.verify_participant(&connection.chain, &answer.statement, node.now())?;
     peers::remember(node, &peer, answer.revocation_list_number).await?;
     peers::remember_enforces(node, peer.id(), answer.enforces).await?;
-    restored::provider_reached(node, peer.id(), answer.your_ledger_size_seen).await?;
+    restored::peer_reached(node, peer.id(), answer.your_ledger_size_seen).await?;
     connection.verified(peer.clone());
     Ok(peer)
 }

@@ -14,16 +14,16 @@ use crate::node::Node;
 control_plane::refusal_codes! {
     BAD_TOKEN = "use/bad-session-token", Identity,
         "the token is not that of this session", "權杖不屬於此會話", "令牌不属于此会话",
-        clause "foundations: use endpoint", next "show the token that `fairlead session open` printed, as `Authorization: Bearer TOKEN`";
+        clause "operator's guide: reading held data", next "show the token that `fairlead session open` printed, as `Authorization: Bearer TOKEN`";
     OTHER_USER = "use/other-user", Identity,
         "the session is another user's of this host", "此會話屬於本機另一使用者", "此会话属于本机另一用户",
-        clause "foundations: use endpoint", next "open a session of your own";
+        clause "operator's guide: reading held data", next "open a session of your own";
     OTHER_HOST = "use/other-host", Input,
         "the request is addressed to another host", "請求指向另一主機", "请求指向另一主机",
-        clause "foundations: use endpoint", next "ask at the URL that `fairlead session open` printed";
+        clause "operator's guide: reading held data", next "ask at the URL that `fairlead session open` printed";
     FROM_A_PAGE = "use/from-a-web-page", Policy,
         "requests of web pages are not answered", "不回應來自網頁的請求", "不响应来自网页的请求",
-        clause "foundations: use endpoint", next "read with a program that sends no `Origin`";
+        clause "operator's guide: reading held data", next "read with a program that sends no `Origin`";
 }
 
 /// The name of this host's loopback addresses in a `Host` header; else the address stands there, in any of its spellings.

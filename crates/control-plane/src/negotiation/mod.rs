@@ -77,7 +77,7 @@ policy::refusal_codes! {
     SIGNATURE_MISSING = "negotiation/signature-missing", Policy,
         "the message carries no verified signature of its party",
         "訊息未附該方經驗證的簽章", "消息未附该方经验证的签名",
-        clause "foundations: enforcement needs both signatures", next "sign the agreement with the participant key";
+        clause "RFC 7515 section 7.2; security model: the promise", next "sign the agreement with the participant key";
     TOO_MANY_ROUNDS = "limit/negotiation-rounds", Limit,
         "the negotiation has had too many offers and counter-offers",
         "協商的要約與反要約次數過多", "协商的要约与反要约次数过多",

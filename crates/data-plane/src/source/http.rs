@@ -25,21 +25,21 @@ use crate::manifest::{CHUNK_BYTES, MANIFEST_TOO_LARGE, MAX_MANIFEST_BYTES};
 policy::refusal_codes! {
     HOST_NOT_ALLOWED = "source/host-not-allowed", Policy,
         "the source's host and port are not configured", "來源的主機與連接埠未經設定", "来源的主机与端口未经配置",
-        clause "foundations: dialling", next "add the host to the HTTP sources in the configuration";
+        clause "security model: who is who", next "add the host to the HTTP sources in the configuration";
     ADDRESS_NOT_ALLOWED = "source/address-not-allowed", Policy,
         "the host resolves only to addresses that are not public and not configured",
         "該主機只解析到非公開且未經設定的位址", "该主机只解析到非公开且未经配置的地址",
-        clause "foundations: dialling", next "if the address is meant, list it at the host in the configuration";
+        clause "security model: who is who", next "if the address is meant, list it at the host in the configuration";
     MALFORMED_URL = "source/malformed-url", Input,
         "the source is not an absolute http or https URL without user and fragment",
         "來源不是絕對的 http 或 https URL，或含有使用者名稱或片段", "来源不是绝对的 http 或 https URL，或含有用户名或片段",
-        clause "foundations: dialling", next "write it as https://host[:port]/path";
+        clause "security model: who is who", next "write it as https://host[:port]/path";
     ANSWER_NOT_USABLE = "source/answer-not-usable", Unavailable,
         "the source answered with something other than the resource", "來源所回應的並非該資源", "来源所回应的并非该资源",
-        clause "foundations: dialling", next "check that the URL answers 200 itself: redirects and encodings are not followed";
+        clause "security model: who is who", next "check that the URL answers 200 itself: redirects and encodings are not followed";
     BAD_ROOTS = "source/malformed-certificates", Input,
         "the certificate authorities for HTTPS sources cannot be read", "無法讀取 HTTPS 來源的憑證機構", "无法读取 HTTPS 来源的证书机构",
-        clause "foundations: dialling", next "give them as PEM certificates";
+        clause "security model: who is who", next "give them as PEM certificates";
 }
 
 /// A host is reached within this, or not now.

@@ -40,34 +40,34 @@ use crate::{files, pem};
 policy::refusal_codes! {
     TOKEN_UNKNOWN = "identity/token-unknown", Identity,
         "no enrolment token has this secret", "沒有註冊權杖具此密文", "没有注册令牌具此密文",
-        clause "foundations: enrolment token (13)", next "ask the authority for a token";
+        clause "operator's guide 1: the authority", next "ask the authority for a token";
     TOKEN_SPENT = "identity/token-spent", Identity,
         "the enrolment token was used already", "註冊權杖已被使用", "注册令牌已被使用",
-        clause "foundations: enrolment token (13)", next "if that was not you, tell the authority; else ask for a new token";
+        clause "operator's guide 1: the authority", next "if that was not you, tell the authority; else ask for a new token";
     TOKEN_EXPIRED = "identity/token-expired", Identity,
         "the enrolment token has expired", "註冊權杖已過期", "注册令牌已过期",
-        clause "foundations: enrolment token (13)", next "ask the authority for a new token";
+        clause "operator's guide 1: the authority", next "ask the authority for a new token";
     MALFORMED_REQUEST = "identity/malformed-certificate-request", Input,
         "the certificate request does not prove possession of an ECDSA P-256 key",
         "證書申請未能證明持有 ECDSA P-256 密鑰", "证书申请未能证明持有 ECDSA P-256 密钥",
-        clause "RFC 2986; foundations: enrolment token (13)", next "make the request with the connector";
+        clause "RFC 2986 section 4.2", next "make the request with the connector";
     MALFORMED_NAME = "identity/malformed-certificate-name", Input,
         "a certificate name is neither a DNS name nor an address", "證書名稱既非 DNS 名稱亦非位址",
         "证书名称既非 DNS 名称亦非地址",
-        clause "foundations: certificate", next "name the host as peers dial it, in lower case, without port";
+        clause "RFC 5280 section 4.2; security model: who is who", next "name the host as peers dial it, in lower case, without port";
     RESERVED_PARTICIPANT = "identity/reserved-participant", Input,
         "this URI is the authority's own", "此 URI 屬管理機構所有", "此 URI 属管理机构所有",
-        clause "foundations: participant", next "choose the institution's own URI";
+        clause "RFC 3986 section 4.3", next "choose the institution's own URI";
     SUBJECT_BASE_TAKEN = "identity/subject-base-taken", Input,
         "the subject base lies within another member's, or the reverse", "主體基址與另一成員的互相包含",
         "主体基址与另一成员的互相包含",
-        clause "foundations: subject base (14)", next "choose a base of the institution's own";
+        clause "operator's guide 1: the authority, subject base", next "choose a base of the institution's own";
     MEMBER_UNKNOWN = "identity/member-unknown", NotFound,
         "there is no such active member", "沒有此有效成員", "没有此有效成员",
-        clause "foundations: membership statement", next "check the URI; enrol the member first";
+        clause "security model: who is who", next "check the URI; enrol the member first";
     CERTIFICATE_UNKNOWN = "identity/certificate-unknown", NotFound,
         "this authority issued no such certificate", "本管理機構未簽發過此證書", "本管理机构未签发过此证书",
-        clause "foundations: certificate", next "check the serial number";
+        clause "RFC 5280 section 4.2; security model: who is who", next "check the serial number";
 }
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;

@@ -237,6 +237,9 @@ pub struct CatalogueEntry {
     /// The datasets that it was made from.
     #[prost(string, repeated, tag = "20")]
     pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// IDS policy classes that the publisher's connector enforces, as its signed description says.
+    #[prost(uint32, repeated, tag = "18")]
+    pub publisher_enforces: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -494,6 +497,9 @@ pub struct Peer {
     pub outbox_waiting: u32,
     #[prost(string, tag = "8")]
     pub last_error: ::prost::alloc::string::String,
+    /// IDS policy classes that it enforces, by what it told in the exchange of identities.
+    #[prost(uint32, repeated, tag = "9")]
+    pub policy_classes: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -631,6 +637,74 @@ pub struct Holding {
     /// The datasets that the provider made it from, as its description said when it was pulled.
     #[prost(string, repeated, tag = "20")]
     pub derived_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What `changes_at` is the time of: permission, period, lease, or the duty whose time it is; empty where nothing changes.
+    #[prost(string, tag = "24")]
+    pub changes: ::prost::alloc::string::String,
+    /// Of `show`: what the caller may do now, action by action.
+    #[prost(message, repeated, tag = "25")]
+    pub may: ::prost::alloc::vec::Vec<MayDo>,
+    /// Of `show`: how each part of each clause is held.
+    #[prost(message, repeated, tag = "26")]
+    pub layers: ::prost::alloc::vec::Vec<HeldClause>,
+    /// What one of the `uses` is: session, object or day.
+    #[prost(string, tag = "28")]
+    pub unit_of_count: ::prost::alloc::string::String,
+    /// Of `show`: use sessions that are open; the owner sees everybody's, others their own.
+    #[prost(message, repeated, tag = "27")]
+    pub sessions: ::prost::alloc::vec::Vec<OpenUse>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MayDo {
+    /// e.g. read
+    #[prost(string, tag = "1")]
+    pub action: ::prost::alloc::string::String,
+    /// permit, deny or unknown
+    #[prost(string, tag = "2")]
+    pub outcome: ::prost::alloc::string::String,
+    /// Of anything but a permit.
+    #[prost(string, tag = "3")]
+    pub code: ::prost::alloc::string::String,
+    /// When this answer may change; empty for never by time alone.
+    #[prost(string, tag = "4")]
+    pub until: ::prost::alloc::string::String,
+    /// What a use has to state, or what must be known or done, besides: e.g. purpose.
+    #[prost(string, repeated, tag = "5")]
+    pub needs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldClause {
+    /// The clause's number.
+    #[prost(string, tag = "1")]
+    pub clause: ::prost::alloc::string::String,
+    /// The action or operand.
+    #[prost(string, tag = "2")]
+    pub term: ::prost::alloc::string::String,
+    /// permitted, forbidden, condition or duty
+    #[prost(string, tag = "3")]
+    pub part: ::prost::alloc::string::String,
+    /// mediated, sealed, leased, evidenced, contained, procedural or legal
+    #[prost(string, tag = "4")]
+    pub layer: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenUse {
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The operating system's user.
+    #[prost(string, tag = "2")]
+    pub actor: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub purpose: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub opened: ::prost::alloc::string::String,
+    /// When its decision ends by itself; empty for never.
+    #[prost(string, tag = "6")]
+    pub valid_until: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -874,6 +948,15 @@ pub struct BackupRequest {
     /// Absolute path of a file that does not exist yet.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
+    /// Only a plain copy of the state, also where there is a recovery key.
+    #[prost(bool, tag = "2")]
+    pub state_only: bool,
+    /// No sealed copies in it.
+    #[prost(bool, tag = "3")]
+    pub without_copies: bool,
+    /// For how many days it may be restored, 1 to 3660; 0 means 30.
+    #[prost(uint32, tag = "4")]
+    pub keep_days: u32,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -884,6 +967,21 @@ pub struct BackupReport {
     pub bytes: u64,
     #[prost(uint64, tag = "3")]
     pub ledger_size: u64,
+    /// The id of the recovery key that opens it; empty for a plain copy of the state.
+    #[prost(string, tag = "4")]
+    pub recovery_key: ::prost::alloc::string::String,
+    /// Until when it may be restored; empty for a plain copy of the state.
+    #[prost(string, tag = "5")]
+    pub keep_until: ::prost::alloc::string::String,
+    /// Agreements whose copies it can open.
+    #[prost(uint64, tag = "6")]
+    pub keys: u64,
+    /// Agreements whose copies are to be deleted before `keep_until`: their keys are not in it.
+    #[prost(string, repeated, tag = "7")]
+    pub keys_left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Sealed files in it.
+    #[prost(uint64, tag = "8")]
+    pub copies: u64,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1119,6 +1217,9 @@ pub struct Session {
     /// Told once, when it is opened.
     #[prost(string, tag = "14")]
     pub token: ::prost::alloc::string::String,
+    /// Where its tables are read over Arrow Flight; empty where that is off.
+    #[prost(string, tag = "20")]
+    pub flight: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1132,6 +1233,9 @@ pub struct SessionObject {
     /// Where it is read; empty where the use endpoint is off.
     #[prost(string, tag = "4")]
     pub url: ::prost::alloc::string::String,
+    /// Its ticket over Arrow Flight; empty where it is no table.
+    #[prost(string, tag = "10")]
+    pub ticket: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -9,6 +9,61 @@ pub struct DeliverRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverResponse {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TellUsesRequest {
+    /// At most 256.
+    #[prost(message, repeated, tag = "1")]
+    pub uses: ::prost::alloc::vec::Vec<Uses>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Uses {
+    #[prost(string, tag = "1")]
+    pub agreement: ::prost::alloc::string::String,
+    /// All uses so far.
+    #[prost(uint64, tag = "2")]
+    pub uses: u64,
+    /// RFC 3339; empty if never used.
+    #[prost(string, tag = "3")]
+    pub first_use: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TellUsesResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StandingRequest {
+    /// At most 256.
+    #[prost(string, repeated, tag = "1")]
+    pub agreements: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StandingResponse {
+    /// In the order of the question.
+    #[prost(message, repeated, tag = "1")]
+    pub standings: ::prost::alloc::vec::Vec<Standing>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Standing {
+    #[prost(string, tag = "1")]
+    pub agreement: ::prost::alloc::string::String,
+    /// False if the answering side has no such agreement with the asking one; then nothing else is set.
+    #[prost(bool, tag = "2")]
+    pub known: bool,
+    #[prost(bool, tag = "3")]
+    pub revoked: bool,
+    /// The answering side holds it suspended.
+    #[prost(bool, tag = "4")]
+    pub suspended_here: bool,
+    /// The asking side held it suspended.
+    #[prost(bool, tag = "5")]
+    pub suspended_by_you: bool,
+    /// Its copies were destroyed.
+    #[prost(bool, tag = "6")]
+    pub deleted: bool,
+    /// The most uses that the asking side ever told, and the earliest first one.
+    #[prost(uint64, tag = "7")]
+    pub uses: u64,
+    #[prost(string, tag = "8")]
+    pub first_use: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod notice_service_client {
     #![allow(
@@ -124,6 +179,56 @@ pub mod notice_service_client {
                 .insert(GrpcMethod::new("fairlead.notice.v1.NoticeService", "Deliver"));
             self.inner.unary(req, path, codec).await
         }
+        /// A consumer tells its provider how often data was used, where the policy rests on it.
+        pub async fn tell_uses(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TellUsesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TellUsesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.notice.v1.NoticeService/TellUses",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fairlead.notice.v1.NoticeService", "TellUses"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How agreements between the two stand with the answering side; asked after a backup was restored.
+        pub async fn standing(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StandingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StandingResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fairlead.notice.v1.NoticeService/Standing",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fairlead.notice.v1.NoticeService", "Standing"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -143,6 +248,22 @@ pub mod notice_service_server {
             &self,
             request: tonic::Request<super::DeliverRequest>,
         ) -> std::result::Result<tonic::Response<super::DeliverResponse>, tonic::Status>;
+        /// A consumer tells its provider how often data was used, where the policy rests on it.
+        async fn tell_uses(
+            &self,
+            request: tonic::Request<super::TellUsesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TellUsesResponse>,
+            tonic::Status,
+        >;
+        /// How agreements between the two stand with the answering side; asked after a backup was restored.
+        async fn standing(
+            &self,
+            request: tonic::Request<super::StandingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StandingResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct NoticeServiceServer<T> {
@@ -250,6 +371,96 @@ pub mod notice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeliverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.notice.v1.NoticeService/TellUses" => {
+                    #[allow(non_camel_case_types)]
+                    struct TellUsesSvc<T: NoticeService>(pub Arc<T>);
+                    impl<
+                        T: NoticeService,
+                    > tonic::server::UnaryService<super::TellUsesRequest>
+                    for TellUsesSvc<T> {
+                        type Response = super::TellUsesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TellUsesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NoticeService>::tell_uses(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TellUsesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fairlead.notice.v1.NoticeService/Standing" => {
+                    #[allow(non_camel_case_types)]
+                    struct StandingSvc<T: NoticeService>(pub Arc<T>);
+                    impl<
+                        T: NoticeService,
+                    > tonic::server::UnaryService<super::StandingRequest>
+                    for StandingSvc<T> {
+                        type Response = super::StandingResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StandingRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NoticeService>::standing(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StandingSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -14,6 +14,7 @@ use super::{
     LAXER, LAXER_THAN_NEXT, LEASED, NEXT_UNKNOWN, NOT_CONSUMER, NOT_DISTRIBUTABLE, Standing,
     decide_to_distribute, facts, next_policies, standing,
 };
+use crate::data::counts;
 use crate::data::holdings::{self, DESTROYED, INCOMPLETE, NO_HOLDING};
 use crate::driver::records;
 use crate::driver::transfers::AGREEMENT_NOT_FOUND;
@@ -60,7 +61,7 @@ impl HeldSource {
                 if policy.lease_millis().is_some() {
                     return Err(Refusal::new(&LEASED, id.as_str()).into());
                 }
-                let spent = store.counter(&holdings::uses_counter(&id))?;
+                let spent = counts::spent(store, &id)?;
                 let facts = facts(&worker, store, &held, &holding, &policy, now)?.uses_spent(spent);
                 require_distributable(&policy, &held, facts, purpose.as_deref())?;
                 match standing(&worker, store, &id, now)? {
