@@ -84,7 +84,7 @@ pub async fn publish(
     for offer in &draft.description.offers {
         let policy = node.policies.compiled(&offer.text)?;
         // What we could not hold ourselves is not promised to others.
-        enforceable::require(&policy)?;
+        enforceable::require_published(&policy, node.now())?;
         policies.push(policy);
     }
     let declared = (!declared.is_empty()).then(|| Transform::parse(declared)).transpose()?;
