@@ -245,7 +245,7 @@ fn duties_are_compared_with_all_that_they_say() {
         (by("urn:bob"), by("urn:alice"), Unknown),
         (by("urn:bob"), by("urn:bob"), Yes),
         (obliged(r#""action":"compensate""#), by("urn:bob"), Unknown),
-        (event("urn:someEvent"), event("http://www.w3.org/ns/odrl/2/policyUsage"), No),
+        (event("urn:someEvent"), event("http://www.w3.org/ns/odrl/2/policyUsage"), Unknown),
         (event("http://www.w3.org/ns/odrl/2/policyUsage"), event("urn:someEvent"), Unknown),
         (remedy(""), remedy(compensated), No),
         (remedy(compensated), remedy(""), Yes),
