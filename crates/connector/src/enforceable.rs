@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 
 use crate::data::situation::unknown_state;
-use control_plane::Refusal;
+use control_plane::{Refusal, UnixMillis};
+use policy::compare::Answer;
 use policy::vocab::{action, operand, short};
-use policy::{CountUnit, Duty, DutyRole, Phase, Policy, Profiles, template};
+use policy::{CountUnit, Deadline, Duty, DutyRole, Phase, Policy, Profiles, template};
 
 use crate::data::transforms;
 
@@ -40,6 +41,24 @@ control_plane::refusal_codes! {
         "the policy wants somebody informed whom this connector does not inform",
         "政策要求通知的一方並非此連接器會通知者", "策略要求通知的一方并非此连接器会通知者",
         clause "usage control: notices go to a party of the agreement", next "name the assigner as informed party, or nobody: then it is the assigner";
+    UNSUPPORTED_COLLECTION = "policy/unsupported-collection", Policy,
+        "the policy is for a collection, and nobody tells this connector who or what belongs to it",
+        "政策適用於集合，而此連接器無從得知其成員", "策略适用于集合，而此连接器无从得知其成员",
+        clause "ODRL 2.2 Information Model, 2.3.3", next "name each participant or dataset, or constrain `fl:participant`, `fl:role` or `fl:project`";
+    UNSUPPORTED_PERFORMER = "policy/unsupported-performer", Policy,
+        "a duty falls to somebody whom the policy permits nothing, and no connector would perform it",
+        "義務由政策未許可的一方承擔，沒有連接器會履行", "义务由策略未许可的一方承担，没有连接器会履行",
+        clause "usage control: say what you can enforce", next "leave the duty's assignee out: then it falls to the consumer";
+    NEVER_DECIDED = "policy/never-decided", Policy,
+        "no fact can ever decide this constraint",
+        "沒有任何事實能判定此限制條件", "没有任何事实能判定该限制条件",
+        clause "usage control: say what you can enforce", next "leave the unit out, use `eq` for what has no order, or bound the time instead";
+    NOTHING_PERMITTED = "policy/nothing-permitted", Policy,
+        "the policy would never permit anything", "此政策永遠不會許可任何使用", "该策略永远不会许可任何使用",
+        clause "policy: static analysis", next "correct the constraints that exclude each other or every use";
+    DUTY_PAST = "policy/duty-past", Policy,
+        "a duty was due before the policy is published", "義務的期限早於政策發布之時", "义务的期限早于策略发布之时",
+        clause "usage control: duties", next "set a deadline that lies ahead";
     NOT_ENFORCEABLE_THERE = "negotiation/not-enforceable-there", Policy,
         "the consumer's connector did not say that it enforces what this policy needs",
         "消費方的連接器未聲明會執行此政策所需者", "消费方的连接器未声明会执行此策略所需者",
@@ -135,10 +154,33 @@ pub fn executor(duty: &Duty) -> Option<Executor> {
     if duty.is_delete() { Some(Executor::Delete) } else { listed() }
 }
 
+/// Refuses to publish a policy that this connector could not hold, or that nobody could ever use or keep from `now` on.
+pub fn require_published(policy: &Policy, now: UnixMillis) -> Result<(), Refusal> {
+    require(policy)?;
+    let past = |duty: &&Duty| {
+        let by = |deadline: &Deadline| matches!(deadline, Deadline::At(at) if *at <= now);
+        duty.deadlines.iter().any(by)
+    };
+    if let Some(duty) = policy.duties().iter().find(past) {
+        return Err(Refusal::new(&DUTY_PAST, format!("`{}` in clause {}", short(&duty.action), duty.clause)));
+    }
+    // What only prohibits or obliges was not meant to permit anything.
+    if policy.permits_somebody() && policy::compare::satisfiable(policy) == Answer::No {
+        return Err(Refusal::new(&NOTHING_PERMITTED, format!("`{}`", policy.uid())));
+    }
+    Ok(())
+}
+
 /// Refuses a policy that this connector could not hold, naming the first operand or duty.
 pub fn require(policy: &Policy) -> Result<(), Refusal> {
+    if let Some(collection) = policy.collections().into_iter().next() {
+        return Err(Refusal::new(&UNSUPPORTED_COLLECTION, format!("`{collection}`")));
+    }
     if let Some(unknown) = policy.operands().into_iter().find(|operand| !SUPPORTED.contains(operand)) {
         return Err(Refusal::new(&UNSUPPORTED_OPERAND, format!("`{}`", short(unknown))));
+    }
+    if let Some(constraint) = policy.never_decided().into_iter().next() {
+        return Err(Refusal::new(&NEVER_DECIDED, format!("`{constraint}`")));
     }
     count_unit(policy)?;
     if let Some(shortest) = policy.lease_millis().filter(|shortest| *shortest < SHORTEST_LEASE_MS) {
@@ -174,6 +216,11 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
         let detail = format!("`{}` in clause {}{why}", short(&duty.action), duty.clause);
         Err(Refusal::new(&UNSUPPORTED_DUTY, detail))
     };
+    let permitted = policy.permitted_parties();
+    if let Some(stranger) = duty.assignee.as_deref().filter(|party| !permitted.contains(party)) {
+        let detail = format!("`{stranger}` in clause {}", duty.clause);
+        return Err(Refusal::new(&UNSUPPORTED_PERFORMER, detail));
+    }
     let Some(executor) = executor(duty) else { return refuse("") };
     let may_refine = match duty.action.as_str() {
         COMPENSATE => OF_COMPENSATE,
@@ -193,12 +240,12 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
     }
     let before_use = duty.phase == Phase::Before && matches!(duty.role, DutyRole::OfPermission(_));
     match executor {
-        Executor::Delete if duty.deadline.is_some() || is_consequence => {}
+        Executor::Delete if !duty.deadlines.is_empty() || is_consequence => {}
         Executor::Record | Executor::Inform | Executor::Onward if is_consequence => {
             return refuse(", as a consequence");
         }
         Executor::Record | Executor::Inform | Executor::Onward
-            if duty.phase != Phase::With || duty.deadline.is_some() =>
+            if duty.phase != Phase::With || !duty.deadlines.is_empty() =>
         {
             return refuse(", at another time than with each use");
         }
@@ -213,7 +260,7 @@ fn require_duty(policy: &Policy, duty: &Duty, is_consequence: bool) -> Result<()
         Executor::Inform => require_informed(policy, duty)?,
         // What comes before use closes the permission; what comes with it has no moment of its own.
         Executor::Person if before_use || is_consequence || duty.phase == Phase::With => {}
-        Executor::Person if duty.deadline.is_some() => {}
+        Executor::Person if !duty.deadlines.is_empty() => {}
         Executor::Delete | Executor::Person => {
             return Err(Refusal::new(&DUTY_WITHOUT_DEADLINE, format!("clause {}", duty.clause)));
         }
@@ -372,7 +419,52 @@ mod tests {
         check(&next(""), Some("policy/unsupported-duty"));
         check(&next(r#","target":"https://p.example/d""#), Some("policy/unsupported-duty"));
         check(r#"{"action":"read","duty":[{"action":"delete"}]}"#, Some("policy/duty-without-deadline"));
+        let role_all = r#"{"leftOperand":"fl:role","operator":"isAnyOf","rightOperand":[{"@id":"urn:r"},{"@id":"urn:s"}]}"#;
+        check(&format!(r#"{{"action":"read","constraint":[{role_all}]}}"#), None);
+        let group = r#"{"@type":"PartyCollection","source":"urn:group:1"}"#;
+        check(&format!(r#"{{"action":"read","assignee":{group}}}"#), Some("policy/unsupported-collection"));
+        let unit = r#"{"leftOperand":"count","operator":"lteq","unit":"urn:file","rightOperand":3}"#;
+        check(&format!(r#"{{"action":"read","constraint":[{unit}]}}"#), Some("policy/never-decided"));
+        let after = r#"{"leftOperand":"event","operator":"gt","rightOperand":{"@id":"urn:event:1"}}"#;
+        check(&format!(r#"{{"action":"read","constraint":[{after}]}}"#), Some("policy/never-decided"));
         let by = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":{"@value":"2030-01-01T00:00:00Z","@type":"xsd:dateTime"}}"#;
         check(&format!(r#"{{"action":"read","duty":[{{"action":"delete","constraint":[{by}]}}]}}"#), None);
+        check(
+            &format!(
+                r#"{{"action":"read","duty":[{{"action":"delete","assignee":"urn:stranger","constraint":[{by}]}}]}}"#
+            ),
+            Some("policy/unsupported-performer"),
+        );
+    }
+
+    #[test]
+    fn what_can_never_be_used_or_kept_is_not_published() {
+        let now = UnixMillis::parse_rfc3339("2026-11-28T00:00:00Z").unwrap();
+        let check = |rules: &str, expected: Option<&str>| {
+            let text = format!(
+                r#"{{"@context":"http://www.w3.org/ns/odrl.jsonld","@type":"Offer","uid":"https://p.example/o",
+                    "profile":"https://w3id.org/fairlead/profile/1","assigner":"https://p.example/id",
+                    "target":"https://p.example/d",{rules}}}"#
+            );
+            let policy = Policy::from_json(&text, &Profiles::shipped())
+                .unwrap_or_else(|problems| panic!("{problems}"));
+            let refused = require_published(&policy, now).err().map(|refusal| refusal.code.code);
+            assert_eq!(refused, expected, "{rules}");
+        };
+        let count = |bound: i32| {
+            let bound = format!(r#"{{"leftOperand":"count","operator":"lteq","rightOperand":{bound}}}"#);
+            format!(r#""permission":[{{"action":"read","constraint":[{bound}]}}]"#)
+        };
+        check(&count(1), None);
+        check(&count(0), Some("policy/nothing-permitted"));
+        check(&count(-1), Some("policy/nothing-permitted"));
+        let delete = |year: u32| {
+            let by = format!(
+                r#"{{"leftOperand":"dateTime","operator":"lteq","rightOperand":"{year}-01-01T00:00:00Z"}}"#
+            );
+            format!(r#"{},"obligation":[{{"action":"delete","constraint":[{by}]}}]"#, count(1))
+        };
+        check(&delete(2027), None);
+        check(&delete(2020), Some("policy/duty-past"));
     }
 }

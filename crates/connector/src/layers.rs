@@ -155,6 +155,8 @@ fn of_duty(policy: &Policy, duty: &Duty) -> Layer {
     }
     match executor(duty) {
         Some(Executor::Delete) => Layer::Sealed,
+        // The way on leads through a session that asks for it.
+        Some(Executor::Onward) => Layer::Mediated,
         Some(Executor::Record | Executor::Inform) => Layer::Evidenced,
         Some(Executor::Person) => Layer::Procedural,
         None => Layer::Legal,

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::compare::{Answer, Refinement, covers, refines, satisfiable};
-use crate::model::{Model, Note, Rule, RuleKind, Thing};
+use crate::compare::{Answer, Refinement, refines, satisfiable};
+use crate::model::{Model, Note, Rule, Thing};
 use crate::policy::Policy;
-use crate::tables::Tables;
 use crate::vocab::{DCT, ODRL, short};
 
 /// Dublin Core terms about the text itself, which bind nobody.
@@ -39,8 +38,13 @@ pub fn counter_offer(counter: &Policy, published: &Policy) -> Result<Acceptable,
         return Err("the counter-offer names another assigner".to_owned());
     }
     no_new_parts(asked, ours)?;
-    remedies_kept(asked, ours, counter.tables())?;
-    proven(counter, refines(counter, published))
+    // What a counter-offer does not say again is as it was published.
+    let mut model = asked.clone();
+    for rule in &mut model.rules {
+        rule.target = rule.target.take().or_else(|| ours.target().cloned());
+        rule.assigner = rule.assigner.take().or_else(|| ours.assigner().cloned());
+    }
+    proven(counter, refines(&rebuilt(model, counter)?, published))
 }
 
 /// May a consumer accept `offer` whose ceiling is `ceiling`: does it permit all that the ceiling permits, and demand
@@ -58,7 +62,6 @@ pub fn within_ceiling(offer: &Policy, ceiling: &Policy) -> Result<Acceptable, St
         return Err("the ceiling itself does not clearly permit anything".to_owned());
     }
     no_new_parts(offer.model(), ceiling.model())?;
-    remedies_kept(ceiling.model(), offer.model(), ceiling.tables())?;
     proven(offer, refines(&ceiling, offer))
 }
 
@@ -72,7 +75,6 @@ pub fn within_ceiling(offer: &Policy, ceiling: &Policy) -> Result<Acceptable, St
 /// The reason, if the answer is not yes.
 pub fn passed_on(offer: &Policy, source: &Policy) -> Result<Acceptable, String> {
     let source = in_place_of(source, offer)?;
-    remedies_kept(offer.model(), source.model(), source.tables())?;
     proven(offer, refines(offer, &source))
 }
 
@@ -125,7 +127,11 @@ fn about(ceiling: &Policy, offer: &Policy) -> Result<Policy, String> {
         rule.assigner = rule.assigner.take().or_else(|| theirs.assigner().cloned());
         rule.assignee = rule.assignee.take().or_else(|| theirs.assignee().cloned());
     }
-    Policy::from_model(model, ceiling.profile_set()).map_err(|problems| problems.first().to_string())
+    rebuilt(model, ceiling)
+}
+
+fn rebuilt(model: Model, like: &Policy) -> Result<Policy, String> {
+    Policy::from_model(model, like.profile_set()).map_err(|problems| problems.first().to_string())
 }
 
 /// A payer or a receiver of consent that only one side knows is a burden that strictness does not measure; so is a text
@@ -158,18 +164,6 @@ fn no_new_parts(asked: &Model, known: &Model) -> Result<(), String> {
     let known_notes = notes(known);
     match notes(asked).into_iter().find(|note| !known_notes.contains(note)) {
         Some(note) => Err(format!("it adds {}, which is no rule", short(&note.member))),
-        None => Ok(()),
-    }
-}
-
-/// A remedy is owed only after a breach, so the comparison of requests does not meet it.
-fn remedies_kept(strict: &Model, wide: &Model, tables: &Tables) -> Result<(), String> {
-    fn remedies(model: &Model) -> impl Iterator<Item = &Rule> {
-        let prohibitions = model.rules.iter().filter(|rule| rule.kind == RuleKind::Prohibition);
-        prohibitions.flat_map(|rule| &rule.duties)
-    }
-    match remedies(wide).find(|weak| !remedies(strict).any(|strong| covers(strong, weak, tables))) {
-        Some(remedy) => Err(format!("the remedy to {} is not clearly on both sides", short(&remedy.action))),
         None => Ok(()),
     }
 }

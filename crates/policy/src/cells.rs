@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::compare::{MAX_STEPS, MAX_WORLDS, duties_before};
+use crate::compare::{Answer, MAX_STEPS, MAX_WORLDS, duties_before};
 use crate::facts::Facts;
 use crate::ir::{NodeKind, SlotKind, SymbolSet, Test};
-use crate::model::Rule;
+use crate::keeping::{Owed, covers};
+use crate::model::{Atom, Constraint, Rule};
 use crate::policy::Policy;
-use crate::profile::{OperandType, Source};
+use crate::profile::{OperandInfo, OperandType, Operator, Source};
 use crate::time::UnixMillis;
-use crate::value::{DAY_MILLIS, Decimal, Symbol, Value};
+use crate::value::{DAY_MILLIS, Decimal, Right, Symbol, Value};
 use crate::vocab::action::READ;
 use crate::vocab::short;
 
@@ -21,11 +22,15 @@ const MEMBER: &str = "urn:fairlead:member:";
 const MAX_COLLECTIONS: usize = 3;
 /// The most classes of symbols of which all subsets are tried, for operators over several values.
 const MAX_SUBSET_SYMBOLS: usize = 6;
+/// The same for what somebody holds: combinations that the rules treat alike count once.
+const MAX_HELD_SYMBOLS: usize = 10;
 
 /// One operand with its points.
 struct Dimension {
     operand: Option<Symbol>,
     points: Vec<Point>,
+    /// Symbols of which no taxonomy says whether they lie within those that the rules ask for.
+    unplaced: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -42,7 +47,11 @@ pub(crate) struct Space {
     dimensions: Vec<Dimension>,
     /// Duties before use, without doubles.
     duties: Vec<Rule>,
+    /// For each of them, which others do it as well.
+    stronger: Vec<Vec<usize>>,
     memberships: Vec<(String, String)>,
+    /// Collections of assets and of parties.
+    collections: [Vec<String>; 2],
 }
 
 /// One combination.
@@ -72,21 +81,48 @@ impl World<'_> {
         facts
     }
 
-    /// Whether the duty is done in this world; equal duties of two policies are one.
+    /// Whether the duty is done in this world, or one that does it as well; equal duties of two policies are one.
     pub(crate) fn done(&self, rule: &Rule) -> bool {
         let first = self.space.dimensions.len();
-        self.space
-            .duties
-            .iter()
-            .position(|known| same_duty(known, rule))
-            .and_then(|index| self.picks.get(first + index))
-            .is_some_and(|pick| *pick == 1)
+        let picked = |index: usize| self.picks.get(first + index).is_some_and(|pick| *pick == 1);
+        self.space.duties.iter().position(|known| same_duty(known, rule)).is_some_and(|index| {
+            picked(index)
+                || self
+                    .space
+                    .stronger
+                    .get(index)
+                    .is_some_and(|others| others.iter().any(|other| picked(*other)))
+        })
+    }
+
+    /// Whether nobody has said if a dataset or participant that the policies name belongs to a collection of theirs.
+    pub(crate) fn membership_open(&self) -> bool {
+        let facts = self.facts();
+        [self.target, self.assignee].into_iter().zip(&self.space.collections).any(|(name, collections)| {
+            name != OTHER
+                && !name.starts_with(MEMBER)
+                && collections.iter().any(|collection| !facts.belongs(name, collection))
+        })
+    }
+
+    /// Whether a value of this world is one that no taxonomy places: that it lies in none of the classes that the rules
+    /// name is then not known.
+    pub(crate) fn unplaced(&self) -> bool {
+        self.space.dimensions.iter().zip(self.picks).any(|(dimension, pick)| {
+            let within = |symbol: &Symbol| dimension.unplaced.contains(symbol.as_str());
+            match dimension.points.get(*pick) {
+                Some(Point::Fact(Value::Symbol(symbol), _)) => within(symbol),
+                Some(Point::Fact(Value::Symbols(list), _)) => list.iter().any(within),
+                _ => false,
+            }
+        })
     }
 }
 
 fn same_duty(left: &Rule, right: &Rule) -> bool {
     left.action == right.action
         && left.target == right.target
+        && left.assignee == right.assignee
         && left.constraints == right.constraints
         && left.refinements == right.refinements
         && left.parties == right.parties
@@ -104,24 +140,27 @@ impl Space {
             assignees: Vec::new(),
             dimensions: Vec::new(),
             duties: Vec::new(),
+            stronger: Vec::new(),
             memberships: Vec::new(),
+            collections: Default::default(),
         };
         space.names(policies)?;
-        let mut operands: Vec<(Symbol, SlotKind, OperandType)> = Vec::new();
+        let mut operands: Vec<(Symbol, SlotKind, &OperandInfo)> = Vec::new();
         for policy in policies {
             for slot in &policy.program().slots {
                 let clock = slot.kind == SlotKind::Clock
                     && operands.iter().any(|(_, kind, _)| *kind == SlotKind::Clock);
                 if !clock && !operands.iter().any(|(known, ..)| *known == slot.fact) {
-                    operands.push((slot.fact.clone(), slot.kind, slot.info.kind));
+                    operands.push((slot.fact.clone(), slot.kind, &*slot.info));
                 }
             }
         }
-        for (operand, kind, operand_type) in operands {
+        for (operand, kind, info) in operands {
             let tests = tests(policies, &operand, kind);
             match kind {
                 SlotKind::Clock => {
-                    space.dimensions.push(Dimension { operand: None, points: instants(&tests) });
+                    let (operand, unplaced) = (None, BTreeSet::new());
+                    space.dimensions.push(Dimension { operand, points: instants(&tests), unplaced });
                 }
                 SlotKind::Participant => {
                     for (test, _) in &tests {
@@ -131,8 +170,9 @@ impl Space {
                     }
                 }
                 SlotKind::Fact => {
-                    let points = points(&operand, operand_type, &tests)?;
-                    space.dimensions.push(Dimension { operand: Some(operand), points });
+                    let points = points(&operand, info, &tests)?;
+                    let unplaced = unplaced(policies, &operand);
+                    space.dimensions.push(Dimension { operand: Some(operand), points, unplaced });
                 }
             }
         }
@@ -140,8 +180,9 @@ impl Space {
         space.assignees.dedup();
         for policy in policies {
             for (_, duty) in duties_before(policy) {
-                if !space.duties.iter().any(|known| same_duty(known, duty)) {
-                    space.duties.push(duty.clone());
+                let duty = duty.settled();
+                if !space.duties.iter().any(|known| same_duty(known, &duty)) {
+                    space.duties.push(duty);
                 }
             }
         }
@@ -155,6 +196,16 @@ impl Space {
         let nodes: usize = policies.iter().map(|policy| policy.program().nodes.len()).sum();
         if count.saturating_mul(nodes) > MAX_STEPS {
             return Err(format!("{count} cases of {nodes} constraints are more than {MAX_STEPS} steps"));
+        }
+        if let Some(policy) = policies.first() {
+            let does = |strong: &Rule, weak: &Rule| {
+                covers(Owed::alone(strong), Owed::alone(weak), policy.tables()) == Answer::Yes
+            };
+            let others = |weak: &Rule| {
+                let numbered = space.duties.iter().enumerate();
+                numbered.filter(|(_, strong)| does(strong, weak)).map(|(index, _)| index).collect()
+            };
+            space.stronger = space.duties.iter().map(others).collect();
         }
         Ok(space)
     }
@@ -211,6 +262,12 @@ impl Space {
                 }
             }
         }
+        for rule in policies.iter().flat_map(|policy| &policy.model().rules) {
+            for thing in [&rule.target, &rule.assignee].into_iter().flatten() {
+                self.memberships.extend(thing.part_of.iter().map(|whole| (thing.iri.clone(), whole.clone())));
+            }
+        }
+        self.collections = [&assets, &groups].map(|collections| collections.iter().cloned().collect());
         for (names, collections, kind) in [(&mut targets, assets, "asset"), (&mut assignees, groups, "party")]
         {
             if collections.len() > MAX_COLLECTIONS {
@@ -301,7 +358,54 @@ fn sets(test: &Test) -> &[SymbolSet] {
     }
 }
 
-fn points(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result<Vec<Point>, String> {
+/// What the policies' atoms name for a fact, and of that what no taxonomy places among the classes asked for.
+fn unplaced(policies: &[&Policy], operand: &Symbol) -> BTreeSet<String> {
+    fn look<'a>(constraint: &'a Constraint, operand: &str, found: &mut Vec<&'a Atom>) {
+        match constraint {
+            Constraint::Atom(atom) => {
+                if atom.operand.fact.as_deref().unwrap_or(&atom.operand.iri) == operand {
+                    found.push(atom);
+                }
+            }
+            Constraint::Logic { parts, .. } => parts.iter().for_each(|part| look(part, operand, found)),
+        }
+    }
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    let mut classes: BTreeSet<(&str, bool)> = BTreeSet::new();
+    let mut strangers: BTreeSet<&str> = BTreeSet::new();
+    for policy in policies {
+        let mut atoms = Vec::new();
+        for rule in &policy.model().rules {
+            let things = [&rule.target, &rule.assignee].into_iter().flatten();
+            let of_things = things.flat_map(|thing| &thing.refinements);
+            let of_duties = rule.duties.iter().flat_map(|duty| &duty.constraints);
+            let all = rule.constraints.iter().chain(&rule.refinements).chain(of_things).chain(of_duties);
+            all.for_each(|constraint| look(constraint, operand.as_str(), &mut atoms));
+        }
+        for atom in atoms {
+            let taxonomy = policy.tables().taxonomy(&atom.operand);
+            let asks_class = matches!(atom.operator, Operator::IsA | Operator::IsPartOf | Operator::HasPart);
+            for right in &atom.rights {
+                let Right::Symbol(iri) = right else { continue };
+                let stranger = taxonomy.is_none_or(|taxonomy| taxonomy.find(iri).is_none());
+                named.insert(iri);
+                if stranger {
+                    strangers.insert(iri);
+                }
+                if asks_class {
+                    classes.insert((iri, stranger));
+                }
+            }
+        }
+    }
+    let open = |iri: &str| {
+        classes.iter().any(|(class, stranger)| *class != iri && (*stranger || strangers.contains(iri)))
+    };
+    named.into_iter().filter(|iri| open(iri)).map(str::to_owned).collect()
+}
+
+fn points(operand: &Symbol, info: &OperandInfo, tests: &[(&Test, u8)]) -> Result<Vec<Point>, String> {
+    let kind = info.kind;
     if tests.iter().any(|(test, _)| matches!(test, Test::Undecided)) {
         return Err(format!("{} is not decided by this engine", short(operand.as_str())));
     }
@@ -316,7 +420,7 @@ fn points(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result<
             around(bounds).into_iter().filter(|millis| *millis >= 0).map(Value::Duration).collect()
         }
         OperandType::Number | OperandType::Count => numbers(operand, kind, tests)?,
-        OperandType::Symbol | OperandType::Ordered | OperandType::Text => symbols(operand, kind, tests)?,
+        OperandType::Symbol | OperandType::Ordered | OperandType::Text => symbols(operand, info, tests)?,
         OperandType::Instant | OperandType::Opaque => Vec::new(),
     };
     let ranks: BTreeSet<u8> = tests.iter().map(|(_, rank)| *rank).collect();
@@ -345,7 +449,8 @@ fn numbers(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result
     let mut numbers: BTreeSet<i128> = BTreeSet::new();
     let raw: Vec<i128> = bounds.iter().map(|bound| bound.raw()).collect();
     if kind == OperandType::Count {
-        // Uses spent are whole; the one being decided is counted in.
+        // Uses spent are whole; the one being decided is counted in. A bound below nothing is beyond all of them.
+        numbers.insert(0);
         for bound in &raw {
             let whole = bound.div_euclid(one);
             numbers.extend((whole - 2..=whole + 1).filter(|spent| *spent >= 0).map(|spent| spent * one));
@@ -366,11 +471,11 @@ fn numbers(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result
 }
 
 /// One symbol for each way in which the sets can meet it.
-fn symbols(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result<Vec<Value>, String> {
+fn symbols(operand: &Symbol, info: &OperandInfo, tests: &[(&Test, u8)]) -> Result<Vec<Value>, String> {
     let all: Vec<&SymbolSet> = tests.iter().flat_map(|(test, _)| sets(test)).collect();
     let mut candidates: BTreeSet<&str> =
         all.iter().flat_map(|set| set.0.iter()).map(Symbol::as_str).collect();
-    if kind != OperandType::Ordered {
+    if info.kind != OperandType::Ordered {
         candidates.insert(OTHER);
     }
     // Full IRIs first, so that a witness shows them and not an alias.
@@ -386,6 +491,9 @@ fn symbols(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result
             seen.insert(all.iter().map(|set| set.contains(symbol.hash(), symbol.as_str())).collect())
         })
         .collect();
+    if info.held {
+        return held(operand, &classes, &all);
+    }
     let several = tests.iter().any(|(test, _)| matches!(test, Test::All(sets) if sets.len() > 1));
     if !several {
         return Ok(classes.into_iter().map(Value::Symbol).collect());
@@ -397,6 +505,36 @@ fn symbols(operand: &Symbol, kind: OperandType, tests: &[(&Test, u8)]) -> Result
     for subset in 1_usize..1 << classes.len() {
         let list = classes.iter().enumerate().filter(|(index, _)| subset >> index & 1 == 1);
         found.push(Value::Symbols(list.map(|(_, symbol)| symbol.clone()).collect()));
+    }
+    Ok(found)
+}
+
+/// What somebody may hold: of the combinations of symbols one for each way in which the sets can meet them.
+fn held(operand: &Symbol, classes: &[Symbol], sets: &[&SymbolSet]) -> Result<Vec<Value>, String> {
+    let within = |set: &SymbolSet, symbol: &Symbol| set.contains(symbol.hash(), symbol.as_str());
+    // Whoever holds nothing that is named holds something else.
+    let classes: Vec<&Symbol> =
+        classes.iter().filter(|symbol| sets.iter().any(|set| within(set, symbol))).collect();
+    if classes.len() > MAX_HELD_SYMBOLS {
+        return Err(format!("{} has too many values for combinations", short(operand.as_str())));
+    }
+    let mut seen: BTreeSet<Vec<bool>> = BTreeSet::new();
+    let mut found = Vec::new();
+    for subset in 0_usize..1 << classes.len() {
+        let list: Vec<&Symbol> = classes
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| subset >> index & 1 == 1)
+            .map(|(_, symbol)| *symbol)
+            .collect();
+        let met = sets.iter().map(|set| list.iter().any(|symbol| within(set, symbol))).collect();
+        if seen.insert(met) {
+            found.push(match list.as_slice() {
+                [] => Value::symbol(OTHER),
+                [one] => Value::Symbol((*one).clone()),
+                _ => Value::Symbols(list.into_iter().cloned().collect()),
+            });
+        }
     }
     Ok(found)
 }

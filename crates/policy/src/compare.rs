@@ -5,17 +5,19 @@
 //! therefore exact, and a difference comes with the request that shows it. The number of combinations is bounded
 //! ([`MAX_WORLDS`]); beyond it, and for what cannot be compared, the answer is unknown, with the reason.
 
+use std::collections::BTreeMap;
+
 use crate::cells::{OTHER, Space, World};
 use crate::decide::{FACT_MISSING, FACT_UNTRUSTED, Outcome};
-use crate::duty::Deadline;
 use crate::facts::{DutyState, Facts, Request};
+use crate::keeping::Owed;
 use crate::model::{Atom, Constraint, Kind, Model, Rule, RuleKind};
 use crate::policy::Policy;
 use crate::problem::Problems;
-use crate::profile::{Phase, Profiles, Stage};
+use crate::profile::{OperandType, Phase, Profiles, Stage};
 use crate::time::UnixMillis;
 use crate::value::Right;
-use crate::vocab::short;
+use crate::vocab::{operand, short};
 
 /// The most combinations of points that are decided: some tens of milliseconds.
 pub const MAX_WORLDS: usize = 20_000;
@@ -54,11 +56,18 @@ pub struct Witness {
     pub target: String,
     /// The participant.
     pub assignee: String,
-    /// The facts.
+    /// The facts, with the duties of the first policy by their keys there.
     pub facts: Facts,
+    /// The duties of the second policy by their keys there, which may be the same words.
+    pub duties_of_second: BTreeMap<String, DutyState>,
 }
 
 impl Witness {
+    /// The facts as the second policy names them.
+    pub fn facts_of_second(&self) -> Facts {
+        Facts { duties: self.duties_of_second.clone(), ..self.facts.clone() }
+    }
+
     /// The witness as one line.
     pub fn line(&self) -> String {
         let named = |name: &str, other: &str| if name == OTHER { other.to_owned() } else { name.to_owned() };
@@ -77,6 +86,11 @@ impl Witness {
         }
         for (duty, state) in &self.facts.duties {
             line.push_str(&format!(", duty {duty} {state:?}"));
+        }
+        for (duty, state) in &self.duties_of_second {
+            if self.facts.duties.get(duty) != Some(state) {
+                line.push_str(&format!(", duty {duty} of the second {state:?}"));
+            }
         }
         line
     }
@@ -111,11 +125,11 @@ pub struct Encounter {
 /// [`crate::accept`] asks that.
 pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     let unknown = |reason: String| Refinement { answer: Answer::Unknown, witness: None, reason };
-    let parties = |policy: &Policy| -> Vec<_> {
-        policy.model().rules.iter().map(|rule| rule.assignee.clone()).collect()
-    };
-    if strict.terms_equal(wide) && parties(strict) == parties(wide) {
+    if same_terms(strict.model(), wide.model()) {
         return Refinement { answer: Answer::Yes, witness: None, reason: "the terms are equal".to_owned() };
+    }
+    if let Some(reason) = other_assigner(strict.model(), wide.model()) {
+        return unknown(reason);
     }
     let [strict, wide] = match Sides::prepare(strict, wide) {
         Ok(sides) => sides,
@@ -128,16 +142,20 @@ pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     let mut doubt: Option<String> = None;
     let mut no: Option<Refinement> = None;
     space.each(|world| {
-        let narrow = strict.decide(world, &wide, false);
+        let narrow = strict.decide(world);
         if narrow.0 == Outcome::Deny {
             return true;
         }
-        let broad = wide.decide(world, &strict, true);
+        let broad = wide.decide(world);
         match (narrow.0, broad.0) {
             (_, Outcome::Permit) | (Outcome::Deny, _) => {}
-            (Outcome::Permit, Outcome::Deny) => no = Some(refuted(world, broad)),
+            (Outcome::Permit, Outcome::Deny) if !world.unplaced() => {
+                no = Some(refuted(world, &strict, &wide, broad.1));
+            }
             (Outcome::Permit | Outcome::Unknown, _) => {
-                doubt.get_or_insert_with(|| format!("not comparable at: {}", world.witness().line()));
+                doubt.get_or_insert_with(|| {
+                    format!("not comparable at: {}", witness(world, &strict, &wide).line())
+                });
             }
         }
         no.is_none()
@@ -148,7 +166,7 @@ pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     if let Some(reason) = doubt {
         return unknown(reason);
     }
-    match duties_kept(&strict.model, &wide.model, wide.decided.tables()) {
+    match crate::keeping::duties_kept(&strict.model, &wide.model, wide.decided.tables()) {
         Ok(()) => Refinement {
             answer: Answer::Yes,
             witness: None,
@@ -159,13 +177,13 @@ pub fn refines(strict: &Policy, wide: &Policy) -> Refinement {
     }
 }
 
-fn refuted(world: &World<'_>, broad: (Outcome, Option<&'static str>)) -> Refinement {
-    let witness = world.witness();
+fn refuted(world: &World<'_>, strict: &Sides, wide: &Sides, code: Option<&'static str>) -> Refinement {
+    let witness = witness(world, strict, wide);
     Refinement {
         answer: Answer::No,
         reason: format!(
             "the first permits what the second does not ({}): {}",
-            broad.1.unwrap_or_default(),
+            code.unwrap_or_default(),
             witness.line()
         ),
         witness: Some(witness),
@@ -196,20 +214,21 @@ pub fn conflict(left: &Policy, right: &Policy) -> Encounter {
     space.each(|world| {
         let (request, facts) = world.ask();
         let says = |policy: &Policy| policy.decide(&request, &facts).outcome == Outcome::Permit;
-        let (first, second) = (left.decide(world, &right, false).0, right.decide(world, &left, false).0);
+        let (first, second) = (left.decide(world).0, right.decide(world).0);
         let wanted = |parts: &Parts, decided| {
             decided == Outcome::Permit || says(&parts.required) || says(&parts.permitted)
         };
         if (wanted(&here, first) && says(&there.forbidden))
             || (wanted(&there, second) && says(&here.forbidden))
         {
-            clash = Some(world.witness());
+            clash = Some(witness(world, &left, &right));
             return false;
         }
-        if first == Outcome::Permit && second == Outcome::Permit {
-            shared.get_or_insert_with(|| world.witness());
+        if first == Outcome::Permit && second == Outcome::Permit && !world.unplaced() {
+            shared.get_or_insert_with(|| witness(world, &left, &right));
         }
-        doubt |= first != Outcome::Deny && second != Outcome::Deny;
+        let open = |answer: Outcome| answer != Outcome::Deny;
+        doubt |= open(first) && open(second) || world.unplaced() && (open(first) || open(second));
         true
     });
     if let Some(witness) = clash {
@@ -238,7 +257,9 @@ pub fn conflict(left: &Policy, right: &Policy) -> Encounter {
                 witness: Some(witness),
             },
         },
-        None if doubt => unknown("some values cannot be compared".to_owned()),
+        None if doubt => {
+            unknown(unrelated(&left, &right).unwrap_or_else(|| "some values cannot be compared".to_owned()))
+        }
         None => match unrelated(&left, &right) {
             Some(reason) => unknown(reason),
             None => Encounter {
@@ -287,7 +308,7 @@ pub fn satisfiable(policy: &Policy) -> Answer {
     let Ok(space) = Space::of(&[&side.decided]) else { return Answer::Unknown };
     let mut answer = Answer::No;
     space.each(|world| {
-        match side.decide(world, &side, false).0 {
+        match side.decide(world).0 {
             Outcome::Permit => answer = Answer::Yes,
             Outcome::Unknown => answer = Answer::Unknown,
             Outcome::Deny => {}
@@ -342,7 +363,7 @@ pub fn difference(old: &Policy, new: &Policy, lang: crate::profile::Lang) -> Dif
     };
     let mut seen: Vec<(bool, String, Option<&'static str>)> = Vec::new();
     space.each(|world| {
-        let (was, is) = (old.decide(world, &new, false), new.decide(world, &old, false));
+        let (was, is) = (old.decide(world), new.decide(world));
         let (list, refused, code) = match (was.0, is.0) {
             (Outcome::Permit, Outcome::Permit) => return true,
             (Outcome::Permit, _) => (&mut difference.no_longer_permits, false, is.1),
@@ -352,7 +373,7 @@ pub fn difference(old: &Policy, new: &Policy, lang: crate::profile::Lang) -> Dif
         let key = (refused, world.action.to_owned(), code);
         if list.len() < MAX_SHOWN && !seen.contains(&key) {
             seen.push(key);
-            list.push(world.witness());
+            list.push(witness(world, &old, &new));
         }
         true
     });
@@ -363,6 +384,8 @@ pub fn difference(old: &Policy, new: &Policy, lang: crate::profile::Lang) -> Dif
 struct Sides {
     model: Model,
     decided: Policy,
+    /// Key and rule of each duty that must be done before use.
+    before: Vec<(String, Rule)>,
 }
 
 /// The three kinds of rules of one policy, each read as permissions alone.
@@ -393,7 +416,9 @@ impl Sides {
         if zoneless {
             model.rules.iter_mut().for_each(|rule| each_atom(rule, &mut pin_zone));
         }
-        Ok(Self { decided: Policy::from_model(model.clone(), policy.profile_set())?, model })
+        let decided = Policy::from_model(model.clone(), policy.profile_set())?;
+        let before = duties_before(&decided).map(|(key, duty)| (key.to_owned(), duty.settled())).collect();
+        Ok(Self { model, decided, before })
     }
 
     fn parts(&self) -> Result<Parts, String> {
@@ -418,33 +443,51 @@ impl Sides {
         self.model.rules.iter().any(|rule| rule.kind == kind)
     }
 
-    /// Decides with the duties that are done in this world. With `by_other`, a duty of this side is also done when
-    /// the other side's stronger one is.
-    fn decide(&self, world: &World<'_>, other: &Self, by_other: bool) -> (Outcome, Option<&'static str>) {
+    /// How far the duties before use are in this world.
+    fn duties<'s>(&'s self, world: &'s World<'_>) -> impl Iterator<Item = (&'s str, DutyState)> {
+        self.before.iter().map(|(key, duty)| {
+            (key.as_str(), if world.done(duty) { DutyState::Fulfilled } else { DutyState::Pending })
+        })
+    }
+
+    fn decide(&self, world: &World<'_>) -> (Outcome, Option<&'static str>) {
         let (request, mut facts) = world.ask();
-        for (duty, rule) in duties_before(&self.decided) {
-            let own = world.done(rule);
-            let through_other = by_other
-                && duties_before(&other.decided).any(|(_, stronger)| {
-                    world.done(stronger) && covers(stronger, rule, self.decided.tables())
-                });
-            let state = if own || through_other { DutyState::Fulfilled } else { DutyState::Pending };
+        for (duty, state) in self.duties(world) {
             facts = facts.duty(duty, state);
         }
         let decision = self.decided.decide(&request, &facts);
         let code = decision.code.map(|code| code.code);
-        // All facts of a world are given: what is missing is a membership that does not exist, and a weak source
-        // stays weak. Only what cannot be compared is truly open.
-        let settled = code == Some(FACT_UNTRUSTED.code) || code == Some(FACT_MISSING.code);
+        // All facts of a world are given: a weak source stays weak, and a membership that is missing does not exist,
+        // but for those whom the policies name. Only what cannot be compared is truly open.
+        let settled = code == Some(FACT_UNTRUSTED.code)
+            || (code == Some(FACT_MISSING.code) && !world.membership_open());
         (if settled { Outcome::Deny } else { decision.outcome }, code)
     }
 }
 
+/// The request and the facts of a world, with the duties of both sides.
+fn witness(world: &World<'_>, left: &Sides, right: &Sides) -> Witness {
+    let of = |side: &Sides| {
+        side.duties(world).map(|(duty, state)| (duty.to_owned(), state)).collect::<BTreeMap<_, _>>()
+    };
+    let (request, facts) = world.ask();
+    Witness {
+        action: request.action.to_owned(),
+        target: request.target.to_owned(),
+        assignee: request.assignee.to_owned(),
+        facts: Facts { duties: of(left), ..facts },
+        duties_of_second: of(right),
+    }
+}
+
 /// Key and rule of each duty that must be done before use.
-pub(crate) fn duties_before(policy: &Policy) -> impl Iterator<Item = (&str, &Rule)> {
-    let rules = policy.model().rules.iter();
-    let obligations = rules.clone().filter(|rule| rule.kind == RuleKind::Duty);
-    let below = rules.filter(|rule| rule.kind != RuleKind::Duty).flat_map(|rule| &rule.duties);
+pub(crate) fn duties_before(policy: &Policy) -> impl Iterator<Item = (&str, Owed<'_>)> {
+    let model = policy.model();
+    let rules = model.rules.iter();
+    let obligations = rules.clone().filter(|rule| rule.kind == RuleKind::Duty).map(|rule| (rule, rule));
+    let below = rules
+        .filter(|rule| rule.kind != RuleKind::Duty)
+        .flat_map(|rule| rule.duties.iter().map(move |duty| (duty, rule)));
     policy
         .duties()
         .iter()
@@ -452,7 +495,31 @@ pub(crate) fn duties_before(policy: &Policy) -> impl Iterator<Item = (&str, &Rul
         .filter(|(duty, _)| {
             duty.phase == Phase::Before && matches!(duty.role, crate::duty::DutyRole::OfPermission(_))
         })
-        .map(|(duty, rule)| (duty.key.as_str(), rule))
+        .map(move |(duty, (rule, parent))| (duty.key.as_str(), Owed::under(rule, parent, model)))
+}
+
+/// Whether both models say the same, word for word but for name and class.
+fn same_terms(left: &Model, right: &Model) -> bool {
+    let [left, right] = [left, right].map(|model| {
+        let mut model = model.clone();
+        model.uid.clear();
+        (model.kind, model.timestamp) = (Kind::Set, None);
+        crate::canonical::policy_json(&model)
+    });
+    left == right
+}
+
+/// What one party grants is not what another grants. A side that names nobody says nothing about it.
+fn other_assigner(left: &Model, right: &Model) -> Option<String> {
+    let assigners = |model: &Model| -> std::collections::BTreeSet<String> {
+        model.rules.iter().filter_map(|rule| rule.assigner.as_ref()).map(|thing| thing.iri.clone()).collect()
+    };
+    let (first, second) = (assigners(left), assigners(right));
+    if first.is_empty() || second.is_empty() {
+        return None;
+    }
+    let other = first.symmetric_difference(&second).next()?;
+    Some(format!("only one side has {other} as assigner"))
 }
 
 fn each_atom(rule: &mut Rule, change: &mut impl FnMut(&mut Atom)) {
@@ -502,22 +569,26 @@ fn any_zoned(model: &Model) -> bool {
     zoned
 }
 
-fn operands(model: &Model, kind: RuleKind) -> std::collections::BTreeSet<String> {
+/// The facts that decide what is permitted: whatever a profile calls them, and whether a permission or a prohibition
+/// asks for them.
+fn operands(model: &Model) -> std::collections::BTreeSet<String> {
     let mut found = std::collections::BTreeSet::new();
-    for rule in model.rules.iter().filter(|rule| rule.kind == kind) {
+    for rule in model.rules.iter().filter(|rule| rule.kind != RuleKind::Duty) {
         let mut rule = rule.clone();
         rule.duties.clear();
         each_atom(&mut rule, &mut |atom| {
-            found.insert(atom.operand.iri.clone());
+            found.insert(match atom.operand.kind {
+                OperandType::Instant => operand::DATE_TIME.to_owned(),
+                _ => atom.operand.fact.clone().unwrap_or_else(|| atom.operand.iri.clone()),
+            });
         });
     }
     found
 }
 
-/// An operand that one side's permissions constrain and the other's do not.
+/// An operand that only one side constrains.
 fn silent(left: &Model, right: &Model) -> Option<String> {
-    let (left, right) = (operands(left, RuleKind::Permission), operands(right, RuleKind::Permission));
-    left.symmetric_difference(&right).next().cloned()
+    operands(left).symmetric_difference(&operands(right)).next().cloned()
 }
 
 /// Symbols outside every taxonomy under an operator that asks a taxonomy: that none is known to lie in both does not
@@ -545,104 +616,6 @@ fn unrelated(left: &Sides, right: &Sides) -> Option<String> {
     found
 }
 
-/// Whether doing `strong` also does `weak`: same or narrower action on the same thing, no later, refined at least as
-/// much, and under no more conditions.
-pub(crate) fn covers(strong: &Rule, weak: &Rule, tables: &crate::tables::Tables) -> bool {
-    let included = match (tables.action(&strong.action), tables.action(&weak.action)) {
-        (Some(strong), Some(weak)) => tables.covered(weak).contains(strong),
-        _ => false,
-    };
-    let timely = match (crate::duty::deadline(strong), crate::duty::deadline(weak)) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(Deadline::At(strong)), Some(Deadline::At(weak))) => strong <= weak,
-        (Some(Deadline::After { anchor: a, millis: x }), Some(Deadline::After { anchor: b, millis: y })) => {
-            a == b && x <= y
-        }
-        (Some(_), Some(_)) => false,
-    };
-    let conditions = |rule: &Rule| -> Vec<Constraint> {
-        rule.constraints.iter().filter(|constraint| !crate::duty::is_timing(constraint)).cloned().collect()
-    };
-    let refinements = |rule: &Rule| -> Vec<Constraint> {
-        rule.refinements.iter().filter(|constraint| !crate::duty::is_timing(constraint)).cloned().collect()
-    };
-    let (strong_conditions, weak_conditions) = (conditions(strong), conditions(weak));
-    let (strong_refinements, weak_refinements) = (refinements(strong), refinements(weak));
-    included
-        && timely
-        && crate::duty::phase(strong, tables) <= crate::duty::phase(weak, tables)
-        && (weak.target.is_none() || strong.target == weak.target)
-        && weak.parties.iter().all(|party| strong.parties.contains(party))
-        && strong_conditions.iter().all(|constraint| weak_conditions.contains(constraint))
-        && weak_refinements.iter().all(|constraint| strong_refinements.contains(constraint))
-        && weak.duties.iter().all(|weak| strong.duties.iter().any(|strong| covers(strong, weak, tables)))
-}
-
-/// Whether every duty of `wide` is owed under `strict`.
-fn duties_kept(strict: &Model, wide: &Model, tables: &crate::tables::Tables) -> Result<(), (Answer, String)> {
-    let obligations: Vec<&Rule> = strict.rules.iter().filter(|rule| rule.kind == RuleKind::Duty).collect();
-    let missing = |weak: &Rule, candidates: &[&Rule]| {
-        let related = candidates.iter().any(|strong| {
-            match (tables.action(&strong.action), tables.action(&weak.action)) {
-                (Some(strong), Some(weak)) => {
-                    tables.covered(weak).contains(strong) || tables.covered(strong).contains(weak)
-                }
-                _ => false,
-            }
-        });
-        let answer = if related { Answer::Unknown } else { Answer::No };
-        let how = if related { "is not clearly kept" } else { "is missing" };
-        (answer, format!("the duty to {} of the second {how} in the first", short(&weak.action)))
-    };
-    for rule in &wide.rules {
-        match rule.kind {
-            RuleKind::Duty => {
-                if !obligations.iter().any(|strong| covers(strong, rule, tables)) {
-                    return Err(missing(rule, &obligations));
-                }
-            }
-            RuleKind::Permission => {
-                for duty in
-                    rule.duties.iter().filter(|duty| crate::duty::phase(duty, tables) != Phase::Before)
-                {
-                    kept_by_permissions(strict, rule, duty, &obligations, tables)
-                        .map_err(|below| missing(duty, &below))?;
-                }
-            }
-            RuleKind::Prohibition => {}
-        }
-    }
-    Ok(())
-}
-
-/// A duty of a permission is kept if it is an obligation, or hangs on every permission for the same actions.
-fn kept_by_permissions<'m>(
-    strict: &'m Model,
-    rule: &Rule,
-    duty: &Rule,
-    obligations: &[&'m Rule],
-    tables: &crate::tables::Tables,
-) -> Result<(), Vec<&'m Rule>> {
-    if obligations.iter().any(|strong| covers(strong, duty, tables)) {
-        return Ok(());
-    }
-    let Some(action) = tables.action(&rule.action) else { return Err(Vec::new()) };
-    let permissions = strict.rules.iter().filter(|strong| {
-        strong.kind == RuleKind::Permission
-            && tables
-                .action(&strong.action)
-                .is_some_and(|strong| !tables.covered(strong).and(tables.covered(action)).is_empty())
-    });
-    let mut all = true;
-    let mut below = Vec::new();
-    for permission in permissions {
-        below.extend(&permission.duties);
-        all &= permission.duties.iter().any(|strong| covers(strong, duty, tables));
-    }
-    if all { Ok(()) } else { Err(below) }
-}
-
 /// The request and facts of a world as a decision takes them.
 impl World<'_> {
     fn ask(&self) -> (Request<'_>, Facts) {
@@ -650,14 +623,5 @@ impl World<'_> {
             Request { action: self.action, target: self.target, assignee: self.assignee, stage: Stage::Use },
             self.facts(),
         )
-    }
-
-    fn witness(&self) -> Witness {
-        Witness {
-            action: self.action.to_owned(),
-            target: self.target.to_owned(),
-            assignee: self.assignee.to_owned(),
-            facts: self.facts(),
-        }
     }
 }

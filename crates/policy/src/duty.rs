@@ -1,6 +1,6 @@
 //! Duties: what must be done, in which phase, and by when.
 
-use crate::model::{Atom, Constraint, Rule, RuleKind};
+use crate::model::{Atom, Constraint, Logic, Rule, RuleKind};
 use crate::profile::{Enforcement, OperandType, Operator, Phase};
 use crate::tables::Tables;
 use crate::time::UnixMillis;
@@ -8,7 +8,7 @@ use crate::value::Right;
 use crate::vocab::{ODRL, action, operand};
 
 /// What a relative deadline counts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Anchor {
     /// The agreement's signing.
     Signing,
@@ -19,7 +19,7 @@ pub enum Anchor {
 }
 
 /// The last moment for a duty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Deadline {
     /// At this instant at the latest.
     At(UnixMillis),
@@ -93,6 +93,8 @@ pub struct Duty {
     pub action: String,
     /// On what; the dataset of the rule unless the duty names another.
     pub target: Option<String>,
+    /// Who must do it, where the duty itself names somebody; else the party that the permissions are for.
+    pub assignee: Option<String>,
     /// Who must be told, paid or asked: the party functions of the duty with their parties.
     pub parties: Vec<(String, String)>,
     /// How it is done: what the one who performs it must know, such as a field or an amount. What only says when or how
@@ -100,8 +102,9 @@ pub struct Duty {
     pub refinements: Vec<Refinement>,
     /// When, relative to the use.
     pub phase: Phase,
-    /// By when; `None` if the policy sets no deadline.
-    pub deadline: Option<Deadline>,
+    /// By when: all of them are to be kept, so the earliest that has come counts ([`Duty::due`]); none if the policy
+    /// sets no deadline.
+    pub deadlines: Vec<Deadline>,
     /// Whether the connector itself does it.
     pub enforcement: Enforcement,
     /// The number of its clause in [`crate::Policy::render`].
@@ -116,6 +119,11 @@ pub struct Duty {
 }
 
 impl Duty {
+    /// The earliest of the deadlines whose anchors have come; `None` while none has.
+    pub fn due(&self, anchors: &Anchors) -> Option<UnixMillis> {
+        self.deadlines.iter().filter_map(|deadline| deadline.due(anchors)).min()
+    }
+
     /// Whether the duty is to delete: `odrl:delete` or an action included in it.
     pub const fn is_delete(&self) -> bool {
         self.deletes
@@ -153,42 +161,69 @@ pub(crate) fn atom_deadline(atom: &Atom) -> Option<Deadline> {
             let last = if atom.operator == Operator::Lt { 0 } else { crate::value::DAY_MILLIS - 1 };
             Some(Deadline::At(UnixMillis(start_lo.saturating_add(last))))
         }
-        (_, Some(Right::Duration { lo, .. })) => {
+        (_, Some(Right::Duration { .. })) => {
+            let (millis, _) = atom.millis()?;
             let anchor = match iri {
                 operand::SINCE_SIGNING => Anchor::Signing,
                 operand::SINCE_END => Anchor::End,
                 operand::ELAPSED_TIME | operand::SINCE_FIRST_USE => Anchor::FirstUse,
                 _ => return None,
             };
-            Some(Deadline::After { anchor, millis: *lo })
+            Some(Deadline::After { anchor, millis })
         }
         _ => None,
+    }
+}
+
+/// When a duty is done relative to the use, if the constraint says that and nothing else: `event` with `policyUsage`.
+/// Another event is a condition like any other.
+fn around_use(atom: &Atom) -> Option<Phase> {
+    if atom.operand.iri != format!("{ODRL}event") {
+        return None;
+    }
+    let usage = atom.rights.iter().all(|right| {
+        matches!(right, Right::Symbol(event) if event.strip_prefix(ODRL).unwrap_or(event) == "policyUsage")
+    });
+    match atom.operator {
+        _ if !usage => None,
+        Operator::Lt | Operator::Lteq => Some(Phase::Before),
+        Operator::Gt | Operator::Gteq => Some(Phase::After),
+        _ => Some(Phase::With),
     }
 }
 
 /// Whether a constraint of a duty says when it is to be done, and not whether.
 pub(crate) fn is_timing(constraint: &Constraint) -> bool {
     match constraint {
-        Constraint::Atom(atom) => atom_deadline(atom).is_some() || atom.operand.iri == format!("{ODRL}event"),
+        Constraint::Atom(atom) => atom_deadline(atom).is_some() || around_use(atom).is_some(),
+        // Deadlines that must all be kept are deadlines, however they are put together.
+        Constraint::Logic { logic: Logic::And | Logic::AndSequence, parts, .. } => {
+            !parts.is_empty() && parts.iter().all(is_timing)
+        }
         Constraint::Logic { .. } => false,
     }
 }
 
-/// The duty's deadline, from its constraints or, as IDS policies write it, from refinements of its action.
-///
-/// Of several the absolute one, else the shortest: the duty must keep them all, and the caller needs one to plan by.
-pub(crate) fn deadline(rule: &Rule) -> Option<Deadline> {
-    rule.constraints
-        .iter()
-        .chain(&rule.refinements)
-        .filter_map(|constraint| match constraint {
-            Constraint::Atom(atom) => atom_deadline(atom),
-            Constraint::Logic { .. } => None,
-        })
-        .min_by_key(|deadline| match deadline {
-            Deadline::At(at) => (0, at.0),
-            Deadline::After { millis, .. } => (1, *millis),
-        })
+/// The atoms of the constraints that say when.
+fn timing(rule: &Rule) -> Vec<&Atom> {
+    fn atoms<'r>(constraint: &'r Constraint, found: &mut Vec<&'r Atom>) {
+        match constraint {
+            Constraint::Atom(atom) => found.push(atom),
+            Constraint::Logic { parts, .. } => parts.iter().for_each(|part| atoms(part, found)),
+        }
+    }
+    let mut found = Vec::new();
+    let stated = rule.constraints.iter().chain(&rule.refinements);
+    stated.filter(|constraint| is_timing(constraint)).for_each(|constraint| atoms(constraint, &mut found));
+    found
+}
+
+/// The duty's deadlines, from its constraints or, as IDS policies write them, from refinements of its action; sorted.
+pub(crate) fn deadlines(rule: &Rule) -> Vec<Deadline> {
+    let mut found: Vec<Deadline> = timing(rule).into_iter().filter_map(atom_deadline).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// How often a duty recurs, where a refinement of its action says so (IDS: pay for each period).
@@ -212,14 +247,7 @@ fn is_period(atom: &Atom) -> bool {
 /// When a duty is done: as an `event` constraint says (IDS: `event lt policyUsage` is before use), else as the
 /// profile says of its action.
 pub(crate) fn phase(rule: &Rule, tables: &Tables) -> Phase {
-    let by_event = rule.constraints.iter().chain(&rule.refinements).find_map(|constraint| match constraint {
-        Constraint::Atom(atom) if atom.operand.iri == format!("{ODRL}event") => Some(match atom.operator {
-            Operator::Lt | Operator::Lteq => Phase::Before,
-            Operator::Gt | Operator::Gteq => Phase::After,
-            _ => Phase::With,
-        }),
-        _ => None,
-    });
+    let by_event = timing(rule).into_iter().find_map(around_use);
     by_event.unwrap_or_else(|| {
         tables
             .action(&rule.action)
@@ -235,7 +263,7 @@ const AT_EGRESS: &[&str] = &[action::ANONYMIZE, action::AGGREGATE, action::REDAC
 /// before it leaves. The same action afterwards, on a copy, is nobody's but the assignee's.
 pub(crate) fn action_enforcement(rule: &Rule, tables: &Tables) -> Enforcement {
     let before =
-        rule.kind == RuleKind::Duty && phase(rule, tables) == Phase::Before && deadline(rule).is_none();
+        rule.kind == RuleKind::Duty && phase(rule, tables) == Phase::Before && deadlines(rule).is_empty();
     if before && AT_EGRESS.contains(&rule.action.as_str()) {
         return Enforcement::Technical;
     }

@@ -200,7 +200,8 @@ impl<'a> Context<'a> {
             }
             (test, Value::Symbol(symbol)) => symbols(test, std::iter::once((symbol.hash(), symbol.as_str()))),
             (test, Value::Symbols(list)) => {
-                symbols(test, list.iter().map(|symbol| (symbol.hash(), symbol.as_str())))
+                let values = list.iter().map(|symbol| (symbol.hash(), symbol.as_str()));
+                if slot.info.held { held(test, values) } else { symbols(test, values) }
             }
             _ => None,
         };
@@ -479,6 +480,18 @@ fn symbols<'s>(test: &Test, values: impl Iterator<Item = (u64, &'s str)> + Clone
         }
         _ => None,
     }
+}
+
+/// What somebody holds against a test: one of the values is enough, and none of them must be excluded.
+fn held<'s>(test: &Test, values: impl Iterator<Item = (u64, &'s str)> + Clone) -> Option<Truth> {
+    let any = |set: &crate::ir::SymbolSet| values.clone().any(|(hash, text)| set.contains(hash, text));
+    let holds = match test {
+        Test::In(set) => any(set),
+        Test::NotIn(set) => !any(set),
+        Test::All(sets) => sets.iter().all(any),
+        _ => return None,
+    };
+    Some(if holds { Truth::True } else { Truth::False })
 }
 
 /// ODRL `xone`; a second true one makes it false, whatever the others are.

@@ -15,6 +15,8 @@ pub(crate) const DATA: [&str; 2] = ["urn:data:1", "urn:data:2"];
 pub(crate) const PARTIES: [&str; 3] =
     ["https://a.example/id", "https://b.example/id", "https://c.example/id"];
 
+pub(crate) const ROLES: [&str; 3] = ["urn:role:r", "urn:role:s", "urn:role:t"];
+
 pub(crate) fn pick(list: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     proptest::sample::select(list)
 }
@@ -89,16 +91,30 @@ pub(crate) fn atom() -> impl Strategy<Value = Json> {
         2 => sets("spatial", PLACES),
         1 => simple("fl:securityProfile", LEVELS),
         1 => sets("fl:participant", &PARTIES),
+        2 => sets("fl:role", &ROLES),
         1 => Just(make("absoluteSize", "lt", json!("5"))),
     ];
-    (plain, proptest::option::weighted(0.1, pick(&["fl:attested", "fl:asserted", "fl:local"]))).prop_map(
-        |(mut atom, source)| {
+    let used = proptest::option::weighted(0.2, 0..4_usize);
+    (plain, proptest::option::weighted(0.1, pick(&["fl:attested", "fl:asserted", "fl:local"])), used)
+        .prop_map(|(mut atom, source, used)| {
             if let Some(source) = source {
                 atom["fl:minimumSource"] = json!(source);
             }
+            if let Some(status) = used.and_then(|used| status(&atom, used)) {
+                atom["status"] = json!(status);
+            }
             atom
-        },
-    )
+        })
+}
+
+/// What was used up before, where anything can be.
+fn status(atom: &Json, used: usize) -> Option<&'static str> {
+    let operand = atom["leftOperand"].as_str()?;
+    match operand {
+        "count" => ["0", "1", "2", "5"].get(used).copied(),
+        "elapsedTime" | "fl:elapsedSinceSigning" => ["PT0S", "PT1H", "P1D", "P1M"].get(used).copied(),
+        _ => None,
+    }
 }
 
 pub(crate) fn constraint() -> impl Strategy<Value = Json> {
@@ -164,11 +180,34 @@ pub(crate) fn duty() -> impl Strategy<Value = Json> {
         pick(&["urn:duty:1", "urn:duty:2"]),
         pick(&["obtainConsent", "delete", "compensate"]),
         proptest::option::weighted(0.3, constraint()),
+        proptest::collection::vec(deadline(), 0..3),
+        proptest::option::weighted(0.3, pick(&PARTIES)),
     )
-        .prop_map(|(uid, action, constraint)| {
-            let constraints: Vec<Json> = constraint.into_iter().collect();
-            json!({"@id": uid, "action": action, "constraint": constraints})
+        .prop_map(|(uid, action, constraint, deadlines, assignee)| {
+            let constraints: Vec<Json> = constraint.into_iter().chain(deadlines).collect();
+            let mut duty = json!({"@id": uid, "action": action, "constraint": constraints});
+            if let Some(assignee) = assignee {
+                duty["assignee"] = json!(assignee);
+            }
+            duty
         })
+}
+
+/// When a duty is to be done: by a date, within a time, or around the use.
+pub(crate) fn deadline() -> impl Strategy<Value = Json> {
+    let make = |operand: &str, operator: &str, right: &str| json!({"leftOperand": operand, "operator": operator, "rightOperand": right});
+    prop_oneof![
+        pick(&["2026-11-25T00:00:00Z", "2026-12-01Z", "2030-01-01T00:00:00Z"])
+            .prop_map(move |at| make("dateTime", "lteq", at)),
+        (
+            pick(&["fl:elapsedSinceSigning", "fl:elapsedSinceEnd", "elapsedTime"]),
+            pick(&["PT4S", "P10D", "P30D"])
+        )
+            .prop_map(move |(operand, within)| make(operand, "lteq", within)),
+        (pick(&["lt", "eq", "gt"]), pick(&["odrl:policyUsage", "urn:event:1"])).prop_map(
+            |(operator, event)| json!({"leftOperand": "event", "operator": operator, "rightOperand": {"@id": event}})
+        ),
+    ]
 }
 
 pub(crate) fn permission() -> impl Strategy<Value = Json> {
@@ -232,6 +271,8 @@ pub(crate) fn facts() -> impl Strategy<Value = Facts> {
         (0..4_i64).prop_map(|spent| (operand::COUNT, Value::whole(spent))),
         start.prop_map(|value| (operand::ELAPSED_TIME, value)),
         symbols(&["base", "trust", "fl:trustplus"]).prop_map(|value| (operand::SECURITY_PROFILE, value)),
+        symbols(&["urn:role:r", "urn:role:s", "urn:role:u"]).prop_map(|value| (operand::ROLE, value)),
+        (0..3 * DAY_MILLIS).prop_map(|millis| (operand::ELAPSED_TIME, Value::Duration(millis))),
     ];
     (
         -2 * DAY_MILLIS..2 * DAY_MILLIS,

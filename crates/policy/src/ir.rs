@@ -337,20 +337,19 @@ impl Compiler<'_> {
                     Order::Lteq | Order::Gt => Test::Instant { order, lo: last.0, hi: last.1 },
                 }
             }
-            (Some(Right::Duration { lo, hi, .. }), Some(order)) => Test::Millis { order, lo: *lo, hi: *hi },
-            (Some(Right::Number(bound)), Some(order)) => {
-                let used = match &atom.status {
-                    // A status says how much was used up before; it lowers what is left.
-                    Some(Right::Number(used)) => used.raw(),
-                    _ => 0,
-                };
-                Test::Number {
+            (Some(Right::Duration { .. }), Some(order)) => match atom.millis() {
+                Some((lo, hi)) => Test::Millis { order, lo, hi },
+                None => Test::Undecided,
+            },
+            (Some(Right::Number(_)), Some(order)) => match atom.number() {
+                Some(bound) => Test::Number {
                     order,
-                    bound: crate::value::Decimal::from_raw(bound.raw().saturating_sub(used)),
+                    bound,
                     unit: atom.unit.as_deref().map(Symbol::new),
                     counts: atom.operand.kind == OperandType::Count,
-                }
-            }
+                },
+                None => Test::Undecided,
+            },
             _ => self.symbols(atom),
         }
     }

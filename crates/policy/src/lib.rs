@@ -65,12 +65,15 @@ mod facts;
 mod generate;
 mod ir;
 mod json;
+mod keeping;
 mod lint;
 mod model;
 #[cfg(test)]
 mod naive;
 mod node;
 mod operands;
+#[cfg(test)]
+mod oracle;
 mod policy;
 mod problem;
 mod profile;

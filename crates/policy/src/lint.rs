@@ -102,7 +102,7 @@ impl Linter<'_> {
             self.warn(&NOT_ENFORCEABLE, &rule.at, short(&rule.action), None);
         }
         let after = crate::duty::phase(rule, self.policy.tables()) == crate::profile::Phase::After;
-        if rule.kind == RuleKind::Duty && after && crate::duty::deadline(rule).is_none() {
+        if rule.kind == RuleKind::Duty && after && crate::duty::deadlines(rule).is_empty() {
             self.warn(&NO_DEADLINE, &rule.at, short(&rule.action), None);
         }
         if below || !rule.refinements.is_empty() {

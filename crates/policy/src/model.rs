@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::problem::Position;
 use crate::profile::{OperandInfo, Operator, Source};
-use crate::value::Right;
+use crate::value::{Decimal, Right};
 
 /// The class of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,6 +161,30 @@ pub(crate) struct Atom {
 }
 
 impl Atom {
+    /// A duration as the right operand, in milliseconds, less what was used up before (`status`).
+    ///
+    /// Of an upper bound that is used up nothing is left, not even the first instant.
+    pub(crate) fn millis(&self) -> Option<(i64, i64)> {
+        let Right::Duration { lo, hi, .. } = self.rights.first()? else { return None };
+        let Some(Right::Duration { lo: used_least, hi: used_most, .. }) = &self.status else {
+            return Some((*lo, *hi));
+        };
+        let left = |bound: i64| {
+            if self.operator == Operator::Lteq && bound <= 0 { bound.min(-1) } else { bound }
+        };
+        Some((left(lo.saturating_sub(*used_most)), left(hi.saturating_sub(*used_least))))
+    }
+
+    /// A number as the right operand, less what was used up before.
+    pub(crate) fn number(&self) -> Option<Decimal> {
+        let Right::Number(bound) = self.rights.first()? else { return None };
+        let used = match &self.status {
+            Some(Right::Number(used)) => used.raw(),
+            _ => 0,
+        };
+        Some(Decimal::from_raw(bound.raw().saturating_sub(used)))
+    }
+
     /// What makes two constraints the same: everything but where they stand.
     fn key(&self) -> impl Ord + '_ {
         (

@@ -37,7 +37,7 @@ struct World<'a> {
 }
 
 /// The outcome by the book: each action in question is decided alone.
-fn evaluate(model: &Model, tables: &Tables, request: &Request<'_>, facts: &Facts) -> Outcome {
+pub(crate) fn evaluate(model: &Model, tables: &Tables, request: &Request<'_>, facts: &Facts) -> Outcome {
     let world = World { tables, model, request, facts };
     let proposal = matches!(model.kind, Kind::Offer | Kind::Assertion | Kind::Request);
     if !model.replaced_by.is_empty() || (proposal && request.stage >= Stage::Transfer) {
@@ -238,12 +238,20 @@ impl World<'_> {
         };
         match (&atom.rights[0], &value) {
             (Right::Duration { lo, hi, .. }, Value::Instant(start)) => {
-                let elapsed = self.facts.now.0 - start.0;
-                if elapsed < 0 { T::Dunno } else { self.between(atom.operator, elapsed, *lo, *hi) }
+                self.elapsed(atom, self.facts.now.0 - start.0, *lo, *hi)
             }
-            (Right::Number(bound), Value::Number(number, None)) if atom.unit.is_none() => {
+            (Right::Duration { lo, hi, .. }, Value::Duration(millis)) => {
+                self.elapsed(atom, *millis, *lo, *hi)
+            }
+            (Right::Number(bound), Value::Number(number, unit))
+                if atom.unit.as_deref() == unit.as_ref().map(crate::Symbol::as_str) =>
+            {
                 let used = if atom.operand.kind == OperandType::Count { 1 } else { 0 };
-                let number = Decimal::from_raw(number.raw() + Decimal::whole(used).raw());
+                let before = match &atom.status {
+                    Some(Right::Number(before)) => before.raw(),
+                    _ => 0,
+                };
+                let number = Decimal::from_raw(number.raw() + Decimal::whole(used).raw() + before);
                 truth(match atom.operator {
                     Operator::Eq => number == *bound,
                     Operator::Neq => number != *bound,
@@ -253,11 +261,29 @@ impl World<'_> {
                     _ => number >= *bound,
                 })
             }
-            (Right::Symbol(_), Value::Symbol(one)) => self.symbols(atom, &[one.as_str()]),
+            (Right::Symbol(_), Value::Symbol(one)) => self.symbols(atom, &[one.as_str()], false),
             (Right::Symbol(_), Value::Symbols(list)) => {
-                self.symbols(atom, &list.iter().map(crate::Symbol::as_str).collect::<Vec<_>>())
+                self.symbols(atom, &list.iter().map(crate::Symbol::as_str).collect::<Vec<_>>(), true)
             }
             _ => T::Dunno,
+        }
+    }
+
+    /// What has passed, with what had passed before it, against a bound: whatever the lengths of the months turn out to
+    /// be. When all of the time was used up before, none is left to begin with.
+    fn elapsed(&self, atom: &Atom, elapsed: i64, lo: i64, hi: i64) -> T {
+        if elapsed < 0 {
+            return T::Dunno;
+        }
+        let Some(Right::Duration { lo: before_lo, hi: before_hi, .. }) = &atom.status else {
+            return self.between(atom.operator, elapsed, lo, hi);
+        };
+        let found = self.between(atom.operator, elapsed, lo - before_hi, hi - before_lo);
+        let spent = |bound: i64, before: i64| atom.operator == Operator::Lteq && before >= bound;
+        match (spent(hi, *before_lo), spent(lo, *before_hi)) {
+            (true, _) => T::No,
+            (false, true) if found == T::Yes => T::Dunno,
+            _ => found,
         }
     }
 
@@ -328,13 +354,15 @@ impl World<'_> {
                 .is_some_and(|term| term.broader.iter().any(|broader| self.within(atom, broader, &upper)))
     }
 
-    fn symbols(&self, atom: &Atom, values: &[&str]) -> T {
+    fn symbols(&self, atom: &Atom, values: &[&str], several: bool) -> T {
         let rights: Vec<String> = atom.rights.iter().map(Right::text).collect();
         let each = |test: &dyn Fn(&str) -> bool| {
             let found: Vec<bool> = values.iter().map(|value| test(value)).collect();
             match (found.contains(&true), found.contains(&false)) {
                 (true, false) => T::Yes,
                 (false, true) => T::No,
+                // One role that fits is enough, and who holds none holds none that fits.
+                (fits, _) if atom.operand.held && several => truth(fits),
                 // None at all, or some and some not.
                 _ => T::Dunno,
             }

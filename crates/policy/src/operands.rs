@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::ir::{Leaf, NodeKind, Test};
 use crate::model::{Constraint, Rule, Thing};
 use crate::policy::Policy;
+use crate::profile::{OperandType, Operator};
 use crate::value::Right;
 use crate::vocab::operand::KEY_LEASE;
 
@@ -46,6 +47,68 @@ impl Policy {
             mentioned_by(rule, operand, &mut found);
         }
         found
+    }
+}
+
+impl Policy {
+    /// Collections of participants or datasets that rules are for: deciding them takes facts about who belongs.
+    pub fn collections(&self) -> BTreeSet<&str> {
+        fn of_rule<'a>(rule: &'a Rule, found: &mut BTreeSet<&'a str>) {
+            let things = [&rule.target, &rule.assignee, &rule.assigner].into_iter().flatten();
+            found.extend(things.filter(|thing| thing.collection).map(|thing| thing.iri.as_str()));
+            rule.duties.iter().for_each(|duty| of_rule(duty, found));
+        }
+        let mut found = BTreeSet::new();
+        self.model().rules.iter().for_each(|rule| of_rule(rule, &mut found));
+        found
+    }
+
+    /// The constraints that no fact ever decides, as `operand operator` or `operand with a unit`: an order among things
+    /// that have none, and a unit of what is not measured in units.
+    pub fn never_decided(&self) -> BTreeSet<String> {
+        fn look(constraint: &Constraint, found: &mut BTreeSet<String>) {
+            match constraint {
+                Constraint::Atom(atom) => {
+                    let (kind, name) = (atom.operand.kind, crate::vocab::short(&atom.operand.iri));
+                    let unordered = matches!(kind, OperandType::Symbol | OperandType::Text);
+                    if unordered
+                        && !matches!(atom.operator, Operator::Eq | Operator::Neq)
+                        && atom.operator.is_order()
+                    {
+                        found.insert(format!("{name} {}", atom.operator.name()));
+                    }
+                    if atom.unit.is_some() && kind != OperandType::Number {
+                        found.insert(format!("{name} with a unit"));
+                    }
+                }
+                Constraint::Logic { parts, .. } => parts.iter().for_each(|part| look(part, found)),
+            }
+        }
+        fn of_rule(rule: &Rule, found: &mut BTreeSet<String>) {
+            let is_duty = rule.kind == crate::model::RuleKind::Duty;
+            let timing = |constraint: &Constraint| is_duty && crate::duty::is_timing(constraint);
+            let things = [&rule.target, &rule.assignee, &rule.assigner].into_iter().flatten();
+            let all =
+                rule.constraints.iter().chain(&rule.refinements).filter(|constraint| !timing(constraint));
+            all.chain(things.flat_map(|thing| &thing.refinements))
+                .for_each(|constraint| look(constraint, found));
+            rule.duties.iter().for_each(|duty| of_rule(duty, found));
+        }
+        let mut found = BTreeSet::new();
+        self.model().rules.iter().for_each(|rule| of_rule(rule, &mut found));
+        found
+    }
+
+    /// Whether there is any permission, be it one that never applies.
+    pub fn permits_somebody(&self) -> bool {
+        self.model().rules.iter().any(|rule| rule.kind == crate::model::RuleKind::Permission)
+    }
+
+    /// The parties that the permissions are for; none if they are for anybody.
+    pub fn permitted_parties(&self) -> BTreeSet<&str> {
+        let rules = self.model().rules.iter();
+        let permissions = rules.filter(|rule| rule.kind == crate::model::RuleKind::Permission);
+        permissions.filter_map(|rule| rule.assignee.as_ref()).map(|thing| thing.iri.as_str()).collect()
     }
 }
 

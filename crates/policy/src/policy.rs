@@ -381,13 +381,14 @@ fn one_duty(
         role,
         action: rule.action.clone(),
         target: target.map(str::to_owned),
+        assignee: rule.assignee.as_ref().map(|thing| thing.iri.clone()),
         parties: rule
             .parties
             .iter()
             .map(|(function, party)| (compact(function).to_owned(), party.iri.clone()))
             .collect(),
         phase: crate::duty::phase(rule, tables),
-        deadline: crate::duty::deadline(rule),
+        deadlines: crate::duty::deadlines(rule),
         enforcement: crate::duty::enforcement(rule, tables),
         refinements: crate::duty::refinements(rule),
         conditional: rule.constraints.iter().any(|constraint| !crate::duty::is_timing(constraint)),

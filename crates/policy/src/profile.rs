@@ -257,6 +257,10 @@ pub(crate) struct OperandInfo {
     /// The operand whose fact this one reads, where two profiles name one thing.
     #[serde(default)]
     pub fact: Option<String>,
+    /// Several values hold at once because somebody has them (roles, events under way): any that fits is enough. Without
+    /// it they are declared together (purposes), and all must fit.
+    #[serde(default)]
+    pub held: bool,
     #[serde(default)]
     pub label: Label,
     #[serde(skip)]

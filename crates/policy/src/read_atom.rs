@@ -98,12 +98,12 @@ impl Reader<'_> {
             Some(id) => self.identifier(id, &node.at),
             None => None,
         };
-        let unit = match node.values(&odrl("unit")).next() {
+        let unit = match self.at_most_one(node, "unit")? {
             Some(item) => Some(self.identifier(&item.shown(), &item.at)?),
             None => None,
         };
-        let status = match node.values(&odrl("status")).next() {
-            Some(item) => Some(self.right(item, &operand, None)?),
+        let status = match self.at_most_one(node, "status")? {
+            Some(item) => Some(self.status(item, &operand)?),
             None => None,
         };
         let minimum_source = match node.values(&minimum_source).next() {
@@ -111,6 +111,52 @@ impl Reader<'_> {
             None => None,
         };
         Some(Atom { uid, operand, operator, rights, unit, status, minimum_source, at: node.at.clone() })
+    }
+
+    /// `None` if there are several: nothing tells which of them is meant.
+    fn at_most_one<'n>(&mut self, node: &'n Node, member: &'static str) -> Option<Option<&'n Item>> {
+        let iri = odrl(member);
+        let mut found =
+            node.members.iter().filter(|known| known.iri == iri).flat_map(|member| &member.values);
+        let first = found.next();
+        let more = found.count();
+        if more > 0 {
+            let at = node.at.below(member);
+            self.complain(&BAD_VALUE, &at, format!("{} values", more + 1), format!("one {member}"), None);
+            return None;
+        }
+        Some(first)
+    }
+
+    /// What was used up before. Only of a number or a duration can anything be used up, and never less than nothing:
+    /// that would widen the bound.
+    fn status(&mut self, item: &Item, operand: &OperandInfo) -> Option<Right> {
+        let measured = matches!(
+            operand.kind,
+            OperandType::Number | OperandType::Count | OperandType::Since | OperandType::Duration
+        );
+        if !measured {
+            self.complain(
+                &BAD_VALUE,
+                &item.at,
+                "status",
+                format!("no status with {}: only a number or a duration is used up", short(&operand.iri)),
+                Some("leave the status out".to_owned()),
+            );
+            return None;
+        }
+        let status = self.right(item, operand, None)?;
+        let negative = match &status {
+            Right::Number(used) => used.raw() < 0,
+            Right::Duration { lo, .. } => *lo < 0,
+            _ => true,
+        };
+        if negative {
+            let expected = "what was used up before, not less than nothing";
+            self.complain(&BAD_VALUE, &item.at, item.shown(), expected, Some("0".to_owned()));
+            return None;
+        }
+        Some(status)
     }
 
     fn term<'n>(&mut self, node: &'n Node, member: &'static str) -> Option<&'n Item> {

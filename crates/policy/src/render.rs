@@ -129,18 +129,21 @@ impl Writer<'_> {
         }
         let is_duty = rule.kind == RuleKind::Duty;
         let (mut phase, mut deadline) = (String::new(), String::new());
-        let mut spoken: Option<Deadline> = None;
         if is_duty {
-            spoken = crate::duty::deadline(rule);
-            if parent.is_some_and(|rule| rule.kind == RuleKind::Permission) || spoken.is_none() {
+            let stated: Vec<String> =
+                crate::duty::deadlines(rule).iter().map(|deadline| self.deadline(deadline)).collect();
+            if parent.is_some_and(|rule| rule.kind == RuleKind::Permission) || stated.is_empty() {
                 phase = say(lang, self.phase(rule, parent), &[]);
             }
-            if let Some(stated) = &spoken {
-                deadline = self.deadline(stated);
-            }
+            deadline = match stated.as_slice() {
+                [] | [_] => stated.concat(),
+                _ => {
+                    let list = stated.join(&say(lang, "deadline.join", &[]));
+                    say(lang, "deadline.several", &[("list", &list)])
+                }
+            };
         }
-        let unspoken =
-            |constraint: &&Constraint| !(is_duty && spoken.is_some() && self.is_spoken(constraint, spoken));
+        let unspoken = |constraint: &&Constraint| !(is_duty && Self::is_spoken(constraint));
         let conditions: Vec<String> = rule
             .constraints
             .iter()
@@ -197,15 +200,15 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether this constraint is the deadline that the sentence already says.
-    fn is_spoken(&self, constraint: &Constraint, spoken: Option<Deadline>) -> bool {
+    /// Whether this constraint is one of the deadlines that the sentence already says.
+    fn is_spoken(constraint: &Constraint) -> bool {
         match constraint {
             Constraint::Atom(atom) => {
-                atom.minimum_source.is_none()
-                    && atom.status.is_none()
-                    && crate::duty::atom_deadline(atom).is_some_and(|deadline| Some(deadline) == spoken)
+                atom.minimum_source.is_none() && crate::duty::atom_deadline(atom).is_some()
             }
-            Constraint::Logic { .. } => false,
+            Constraint::Logic { parts, .. } => {
+                crate::duty::is_timing(constraint) && parts.iter().all(Self::is_spoken)
+            }
         }
     }
 

@@ -45,7 +45,7 @@ fn a_counter_offer_must_be_at_least_as_strict() {
         ("as many uses", read_with(&count(5)), read_with(&count(5)), None),
         ("more uses", read_with(&count(6)), read_with(&count(5)), Some("the first permits")),
         ("deletes sooner", with_delete(10), with_delete(30), None),
-        ("deletes later", with_delete(60), with_delete(30), Some("not clearly kept")),
+        ("deletes later", with_delete(60), with_delete(30), Some("is due later")),
         ("does not delete", read_with(""), with_delete(30), Some("is missing")),
         (
             "a time that cannot be compared",
@@ -97,7 +97,7 @@ fn an_offer_must_stay_within_the_ceiling() {
         ("a broader action", r#""permission":[{"action":"use"}]"#.to_owned(), read_with(""), None),
         ("a duty that is accepted", with_delete(30), with_delete(30), None),
         ("a duty with more time", with_delete(60), with_delete(30), None),
-        ("a duty with less time", with_delete(10), with_delete(30), Some("not clearly kept")),
+        ("a duty with less time", with_delete(10), with_delete(30), Some("is due later")),
         ("a duty that nobody accepted", with_delete(30), read_with(""), Some("is missing")),
         (
             "a remedy that nobody accepted",

@@ -221,14 +221,132 @@ fn delete_deadlines() {
         let policy = agreement(&rules);
         let [duty] = policy.duties() else { panic!("one duty") };
         assert_eq!(
-            (duty.deadline, duty.is_delete(), duty.key.as_str()),
-            (Some(deadline), true, "urn:duty:1")
+            (duty.deadlines.as_slice(), duty.is_delete(), duty.key.as_str()),
+            ([deadline].as_slice(), true, "urn:duty:1")
         );
     }
     let anchors = Anchors { ended: Some(at("2026-12-31T00:00:00Z")), ..Anchors::default() };
     let after = Deadline::After { anchor: Anchor::End, millis: 86_400_000 };
     assert_eq!(after.due(&anchors), Some(at("2027-01-01T00:00:00Z")));
     assert_eq!(after.due(&Anchors::default()), None);
+}
+
+#[test]
+fn of_several_deadlines_the_earliest_counts() {
+    let timing = |parts: &str| {
+        let text = format!(
+            r#""permission":[{{"action":"read"}}],"obligation":[{{"action":"delete","constraint":[{parts}]}}]"#
+        );
+        agreement(&text)
+    };
+    let until = r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":"2030-01-01T00:00:00Z"}"#;
+    let soon = r#"{"leftOperand":"fl:elapsedSinceSigning","operator":"lteq","rightOperand":"PT4S"}"#;
+    let used = r#"{"leftOperand":"elapsedTime","operator":"lteq","rightOperand":"P10D","status":"P9D"}"#;
+    let signed = Anchors { signed: Some(at("2026-12-01T00:00:00Z")), ..Anchors::default() };
+    let in_use = Anchors { first_use: Some(at("2026-12-02T00:00:00Z")), ..Anchors::default() };
+    let late = Anchors { signed: Some(at("2030-06-01T00:00:00Z")), ..Anchors::default() };
+    let cases = [
+        (format!("{until},{soon}"), signed, "2026-12-01T00:00:04Z"),
+        (format!(r#"{{"and":[{until},{soon}]}}"#), signed, "2026-12-01T00:00:04Z"),
+        (format!("{until},{soon}"), late, "2030-01-01T00:00:00Z"),
+        (format!("{until},{soon}"), Anchors::default(), "2030-01-01T00:00:00Z"),
+        (format!("{until},{used}"), in_use, "2026-12-03T00:00:00Z"),
+    ];
+    for (parts, anchors, due) in cases {
+        let policy = timing(&parts);
+        let [duty] = policy.duties() else { panic!("one duty") };
+        assert_eq!((duty.deadlines.len(), duty.due(&anchors)), (2, Some(at(due))), "{parts} {anchors:?}");
+        assert!(!duty.conditional, "{parts}");
+    }
+    let clauses = timing(&format!("{until},{soon}")).render(policy::Lang::En);
+    let clause = clauses.iter().find(|clause| clause.text.contains("delete")).unwrap();
+    assert!(
+        clause.text.contains("whichever comes first") && !clause.text.contains(" if "),
+        "{}",
+        clause.text
+    );
+}
+
+#[test]
+fn what_was_used_up_before_is_gone() {
+    let policy = |constraint: &str| {
+        agreement(&format!(r#""permission":[{{"action":"read","constraint":[{constraint}]}}]"#))
+    };
+    let elapsed = |status: &str| {
+        policy(&format!(
+            r#"{{"leftOperand":"elapsedTime","operator":"lteq","rightOperand":"P10D","status":"{status}"}}"#
+        ))
+    };
+    let now = at("2026-11-25T08:00:00Z");
+    let day = 86_400_000;
+    let cases = [
+        ("P10D", 0, Outcome::Deny),
+        ("P11D", 0, Outcome::Deny),
+        ("P9D", 0, Outcome::Permit),
+        ("P9D", day, Outcome::Permit),
+        ("P9D", day + 1, Outcome::Deny),
+        ("P0D", 10 * day, Outcome::Permit),
+    ];
+    for (status, used, outcome) in cases {
+        let facts = Facts::at(now).first_use(now.plus_millis(-used));
+        let policy = elapsed(status);
+        let decision = policy.decide(&request(action::READ, Stage::Use), &facts);
+        assert_eq!(decision.outcome, outcome, "{status} {used}");
+    }
+    let refused = [
+        r#"{"leftOperand":"purpose","operator":"eq","rightOperand":"Teaching","status":"Teaching"}"#,
+        r#"{"leftOperand":"dateTime","operator":"lteq","rightOperand":"2030-01-01Z","status":"2026-01-01Z"}"#,
+        r#"{"leftOperand":"absoluteSize","operator":"lteq","rightOperand":5,"status":1}"#,
+        r#"{"leftOperand":"count","operator":"lteq","rightOperand":3,"status":-2}"#,
+        r#"{"leftOperand":"count","operator":"lteq","rightOperand":3,"status":[1,2]}"#,
+        r#"{"leftOperand":"elapsedTime","operator":"lteq","rightOperand":"P10D","status":5}"#,
+    ];
+    for constraint in refused {
+        let text = format!(
+            r#"{{"@type":"Set","@id":"urn:p","target":"urn:d","permission":[{{"action":"read","constraint":[{constraint}]}}]}}"#
+        );
+        let problems = Policy::from_json(&text, &Profiles::shipped()).unwrap_err();
+        let first = &problems.list()[0];
+        assert_eq!(first.code.code, "policy/bad-value", "{constraint}");
+        assert!(first.at.to_string().contains("status"), "{constraint}: {}", first.at);
+    }
+}
+
+/// A purpose that is declared must fit as a whole; of the roles that somebody holds one that fits is enough.
+#[test]
+fn roles_are_held_and_purposes_are_declared() {
+    let policy = agreement(
+        r#""permission":[
+            {"action":"read","constraint":[{"leftOperand":"fl:role","operator":"isAnyOf","rightOperand":{"@id":"urn:r"}}]},
+            {"action":"fl:export","constraint":[{"leftOperand":"fl:role","operator":"isAnyOf","rightOperand":{"@id":"urn:s"}}]},
+            {"action":"play","constraint":[{"leftOperand":"fl:role","operator":"isAllOf","rightOperand":[{"@id":"urn:r"},{"@id":"urn:s"}]}]},
+            {"action":"print","constraint":[{"leftOperand":"fl:role","operator":"isNoneOf","rightOperand":{"@id":"urn:s"}}]},
+            {"action":"index","constraint":[{"leftOperand":"purpose","operator":"isAnyOf","rightOperand":{"@id":"urn:r"}}]}]"#,
+    );
+    let (yes, no, open) = (Outcome::Permit, Outcome::Deny, Outcome::Unknown);
+    let cases: [(&[&str], [Outcome; 5]); 4] = [
+        (&["urn:r", "urn:s"], [yes, yes, yes, no, open]),
+        (&["urn:r", "urn:t"], [yes, no, no, yes, open]),
+        (&["urn:s"], [no, yes, no, no, no]),
+        (&[], [no, no, no, yes, open]),
+    ];
+    for (held, expected) in cases {
+        let now = at("2026-11-25T08:00:00Z");
+        let value = || Value::symbols(held.iter().copied());
+        let facts = Facts::at(now).with(operand::ROLE, value(), Source::LocalClock, now).with(
+            operand::PURPOSE,
+            value(),
+            Source::Asserted,
+            now,
+        );
+        let actions = ["read", "export", "play", "print", "index"];
+        for (name, outcome) in actions.into_iter().zip(expected) {
+            let space = if name == "export" { policy::vocab::FL } else { policy::vocab::ODRL };
+            let action = format!("{space}{name}");
+            let request = Request { action: &action, target: DATASET, assignee: UM, stage: Stage::Use };
+            assert_eq!(policy.decide(&request, &facts).outcome, outcome, "{name} {held:?}");
+        }
+    }
 }
 
 #[test]

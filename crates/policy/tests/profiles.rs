@@ -37,7 +37,7 @@ fn ids_terms_read_the_same_facts() {
     assert_eq!(policy.decide(&request, &facts(4)).outcome, Outcome::Permit);
     assert_eq!(policy.decide(&request, &facts(5)).code.map(|code| code.code), Some("policy/count-spent"));
     let delete = policy.duties().iter().find(|duty| duty.is_delete()).unwrap();
-    assert!(delete.deadline.is_some() && delete.phase == Phase::After);
+    assert!(!delete.deadlines.is_empty() && delete.phase == Phase::After);
     assert_eq!(policy.unenforceable(), []);
     assert!(
         policy.canonical_text().contains("\"action\":\"use\""),

@@ -102,14 +102,14 @@ pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Resul
     // First without the bytes: what is wrong with the text is said before anything large is read.
     let read =
         read_turtle(turtle, &scope, &offers, &BTreeMap::new()).map_err(|report| refusal_of(&report))?;
-    if !draft.description.enforces.is_empty() {
+    if !read.description.enforces.is_empty() {
         return Err(Refusal::new(&ENFORCES_WRITTEN, node.us.as_str()).into());
     }
     let mut policies = Vec::new();
     for offer in &read.description.offers {
         let policy = node.policies.compiled(&offer.text)?;
         // What we could not hold ourselves is not promised to others.
-        enforceable::require(&policy)?;
+        enforceable::require_published(&policy, node.now())?;
         policies.push(policy);
     }
     let [distribution] = read.description.distributions.as_slice() else {
@@ -123,7 +123,8 @@ pub async fn publish(node: &Arc<Node>, draft: Draft<'_>, dry_run: bool) -> Resul
         None => (read_source(node, draft, id, media_type, &policies).await?, BTreeSet::new()),
     };
     let facts = BTreeMap::from([(distribution.iri.clone(), facts(data.manifest()))]);
-    let publication = read_turtle_derived(&with_classes(node, turtle), &scope, &offers, &facts, &derived_from);
+    let publication =
+        read_turtle_derived(&with_classes(node, turtle), &scope, &offers, &facts, &derived_from);
     let publication = publication.map_err(|report| refusal_of(&report))?;
     let row = row(&publication.description, data.manifest(), source);
     let (description, warnings) = (publication.description.clone(), publication.warnings.clone());

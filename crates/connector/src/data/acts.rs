@@ -126,8 +126,9 @@ fn add(
     deadline: UnixMillis,
     now: UnixMillis,
 ) -> Result<(), Error> {
-    if tx.duty(id)?.is_some() {
-        return Ok(());
+    if let Some(planned) = tx.duty(id)? {
+        // Nobody begins it but a person.
+        return super::duties::hasten(tx, &planned, NEVER, deadline, now);
     }
     let kind = short(&act.action);
     let body = act.bytes()?;

@@ -41,8 +41,8 @@ pub fn plan(
     let policy = node.policies.compiled(agreement.text())?;
     let anchors = anchors(held, holding);
     for duty in policy.duties() {
-        let deadline = duty.deadline.and_then(|deadline| deadline.due(&anchors));
-        if duty.deadline.is_some() && deadline.is_none() {
+        let deadline = duty.due(&anchors);
+        if !duty.deadlines.is_empty() && deadline.is_none() {
             continue;
         }
         match (executor(duty), deadline) {
@@ -78,15 +78,35 @@ fn plan_deletion(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let id = row_id(agreement, &duty.key);
-    if tx.duty(&id)?.is_some() {
-        return Ok(());
-    }
     let start = deadline.plus_millis(-LEAD_MS.min(deadline.millis_since(now).max(0) / 2));
+    if let Some(planned) = tx.duty(&id)? {
+        return hasten(tx, &planned, start, deadline, now);
+    }
     let body = duty.action.as_bytes();
     tx.duty_add(&NewDuty { id: &id, subject: agreement.as_str(), kind: DELETE, body, start, deadline })?;
     let fields =
         [("agreement", agreement.to_string()), ("duty", id.clone()), ("deadline", deadline.to_string())];
     records::append_fields(tx, "duty-planned", now, fields)
+}
+
+/// A duty with several deadlines is planned by the first that is known; another one may turn out to come before it.
+pub fn hasten(
+    tx: &Tx<'_>,
+    planned: &Duty,
+    start: UnixMillis,
+    deadline: UnixMillis,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    if planned.state == DutyState::Done || deadline >= planned.deadline {
+        return Ok(());
+    }
+    tx.duty_reschedule(&planned.id, start.min(planned.start), deadline)?;
+    let fields = [
+        ("agreement", planned.subject.clone()),
+        ("duty", planned.id.clone()),
+        ("deadline", deadline.to_string()),
+    ];
+    records::append_fields(tx, "duty-hastened", now, fields)
 }
 
 /// What a policy demands with each use, in the transaction that grants it: the record is the caller's, a notice to
@@ -135,7 +155,7 @@ fn plan_consequences(
     let anchors = anchors(&held, holding);
     let of_row = |duty: &&policy::Duty| row_id(agreement, &duty.key) == overdue.id;
     for duty in policy.duties().iter().filter(of_row).flat_map(|duty| &duty.consequences) {
-        let deadline = duty.deadline.and_then(|deadline| deadline.due(&anchors));
+        let deadline = duty.due(&anchors);
         match executor(duty) {
             // Without a deadline, or with one whose anchor never came: at once.
             Some(Executor::Delete) => plan_deletion(tx, agreement, duty, deadline.unwrap_or(now), now)?,

@@ -114,7 +114,6 @@ pub(super) fn facts(
     }
     let config = node.config.load();
     let situation = Situation {
-        policy: &asked.policy,
         user: user_id(&request.actor).and_then(|uid| config.users.iter().find(|user| user.uid == uid)),
         events: &asked.events,
         action: &request.action,

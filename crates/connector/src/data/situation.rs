@@ -8,15 +8,13 @@ use policy::{Facts, Policy, Source, Value};
 use crate::admin::holdings::expand;
 use crate::config::User;
 
-/// Stands for «none of those that the policy names».
+/// Stands for «none at all».
 const NONE: &str = "https://w3id.org/fairlead/ns#none";
 /// The state of a sealed copy.
 const ENCRYPTED: &str = "encrypted";
 
 /// What is asked about.
 pub struct Situation<'a> {
-    /// The policy: of several things that hold at once only those that it names matter.
-    pub policy: &'a Policy,
     /// The operating system's user, as the settings know it.
     pub user: Option<&'a User>,
     /// Events under way.
@@ -30,14 +28,13 @@ pub struct Situation<'a> {
 /// Adds the facts of the situation; what is not known is left out, and decides against the use.
 pub fn add(facts: Facts, situation: &Situation<'_>) -> Facts {
     let now = facts.now();
-    let among = |operand: &str, held: &[String]| {
+    // All that is held, as everywhere else: which of it fits is the policy's to say.
+    let all = |held: &[String]| {
         let held: BTreeSet<String> = held.iter().map(|one| expand(one)).collect();
-        let named: Vec<&str> =
-            situation.policy.mentioned(operand).into_iter().filter(|one| held.contains(*one)).collect();
-        if named.is_empty() { Value::symbol(NONE) } else { Value::symbols(named) }
+        if held.is_empty() { Value::symbol(NONE) } else { Value::symbols(held.iter().map(String::as_str)) }
     };
     let local = |facts: Facts, operand: &str, held: &[String]| {
-        facts.with(operand, among(operand, held), Source::LocalClock, now)
+        facts.with(operand, all(held), Source::LocalClock, now)
     };
     let mut facts = facts;
     // Who is not in the settings has unknown roles, which is not the same as none.
@@ -90,6 +87,9 @@ mod tests {
         };
         let (researcher, both, nobody) = (user(&["urn:r"]), user(&["urn:r", "urn:s"]), user(&[]));
         let trial = [("urn:e:1".to_owned(), String::new()), ("urn:e:2".to_owned(), String::new())];
+        let either = r#"[{"@id":"urn:r"},{"@id":"urn:t"}]"#;
+        let (any_of, all_of) =
+            (constraint("fl:role", "isAnyOf", either), constraint("fl:role", "isAllOf", either));
         let any_r = constraint("fl:role", "isAnyOf", r#"[{"@id":"urn:r"}]"#);
         let no_s = constraint("idsc:ROLE", "isNoneOf", r#"[{"@id":"urn:s"}]"#);
         let during = constraint("event", "eq", r#"{"@id":"urn:e:1"}"#);
@@ -101,7 +101,7 @@ mod tests {
         let check = |constraint: &str, user: Option<&User>, events: &Events, unsealed, expected| {
             let policy = policy(constraint);
             let use_it = "http://www.w3.org/ns/odrl/2/use";
-            let situation = Situation { policy: &policy, user, events, action: use_it, unsealed };
+            let situation = Situation { user, events, action: use_it, unsealed };
             let facts = add(Facts::at(control_plane::UnixMillis(1)), &situation);
             let request = Request {
                 action: use_it,
@@ -116,6 +116,9 @@ mod tests {
             (&any_r, Some(&researcher), yes),
             (&any_r, Some(&both), yes),
             (&any_r, Some(&nobody), no),
+            (&any_of, Some(&both), yes),
+            (&any_of, Some(&nobody), no),
+            (&all_of, Some(&both), no),
             (&any_r, None, unknown),
             (&no_s, Some(&researcher), yes),
             (&no_s, Some(&both), no),
