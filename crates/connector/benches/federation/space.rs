@@ -118,6 +118,7 @@ impl Space {
             source: format!("file:shared/{file}"),
             dry_run: false,
             transform: String::new(),
+            purpose: String::new(),
         };
         let published = self.provider.admin().await?.publish_dataset(request).await?.into_inner();
         let mut consumer = self.consumer.admin().await?;

@@ -60,7 +60,7 @@ control_plane::refusal_codes! {
         "a purpose is stated only for a held copy that is passed on", "僅就轉供所持副本方可陳述用途", "仅就转供所持副本方可陈述用途",
         clause "usage control: onward sharing", next "leave `--purpose` out, or publish with `--source holding:AGREEMENT`";
     BUSY = "onward/busy", Unavailable,
-        "all use sessions of this connector are taken", "此連接器的使用工作階段已全部占用", "此连接器的使用会话已全部占用",
+        "all use sessions of this connector are taken", "此連接器的使用會話已全部佔用", "此连接器的使用会话已全部占用",
         clause "limits.use_sessions", next "nothing: the pull is tried again by itself";
     SOURCE_SUSPENDED = "onward/source-suspended", Policy,
         "the agreement that this dataset rests on does not permit passing it on at present",
