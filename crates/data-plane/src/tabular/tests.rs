@@ -42,7 +42,7 @@ fn the_type_of_a_csv_column_is_the_narrowest_that_its_cells_have() {
         (&["1", "-20", "", "9223372036854775807"], DataType::Int64),
         (&["1", "2.5", "-3e-7"], DataType::Float64),
         (&["007", "12"], DataType::Utf8),
-        (&["-0", "1"], DataType::Utf8),
+        (&["-0", "1"], DataType::Float64),
         (&["9223372036854775808"], DataType::Utf8),
         (&["1e999"], DataType::Utf8),
         (&["NaN"], DataType::Utf8),
