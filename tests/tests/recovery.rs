@@ -1,4 +1,5 @@
 //! Backups that another machine restores: what it may read again, and what no backup gives back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 
