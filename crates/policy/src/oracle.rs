@@ -66,7 +66,7 @@ fn rule(duties: bool) -> BoxedStrategy<Json> {
         proptest::collection::vec(constraint(), 0..3),
         proptest::option::weighted(0.6, pick(&TARGETS)),
         proptest::option::weighted(0.5, pick(&PARTIES)),
-        proptest::option::weighted(if duties { 0.3 } else { 0.0 }, duty),
+        proptest::option::weighted(0.3, duty),
     )
         .prop_map(|(action, constraints, target, assignee, duty)| {
             let mut rule = json!({"action": action, "constraint": constraints});
@@ -76,7 +76,7 @@ fn rule(duties: bool) -> BoxedStrategy<Json> {
             if let Some(assignee) = assignee {
                 rule["assignee"] = json!(assignee);
             }
-            if let Some(duty) = duty {
+            if let Some(duty) = duty.filter(|_| duties) {
                 rule["duty"] = json!([duty]);
             }
             rule
@@ -275,7 +275,7 @@ fn check(strict: &Policy, wide: &Policy) -> Result<Answer, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(16))]
+    #![proptest_config(cases(12))]
 
     #[test]
     fn the_comparison_agrees_with_brute_force((strict, wide) in pair()) {
