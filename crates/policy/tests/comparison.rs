@@ -31,7 +31,7 @@ fn roles(operator: &str, names: &[&str]) -> String {
 
 #[test]
 fn constraints_refine() {
-    use Answer::{No, Yes};
+    use Answer::{No, Unknown, Yes};
     let cases = [
         (atom("dateTime", "lteq", "\"2026-06-01Z\""), atom("dateTime", "lteq", "\"2026-12-01Z\""), Yes),
         (atom("dateTime", "lteq", "\"2026-12-01Z\""), atom("dateTime", "lteq", "\"2026-06-01Z\""), No),
@@ -149,7 +149,7 @@ fn constraints_refine() {
 
 #[test]
 fn rules_and_duties_refine() {
-    use Answer::{No, Yes};
+    use Answer::{No, Unknown, Yes};
     let delete = |days: u32| {
         format!(
             r#""permission":[{{"action":"read"}}],"obligation":[{{"action":"delete","constraint":[{}]}}]"#,
@@ -204,7 +204,7 @@ fn rules_and_duties_refine() {
 /// Each of these was once answered with a wrong yes, or could have been.
 #[test]
 fn duties_are_compared_with_all_that_they_say() {
-    use Answer::{No, Yes};
+    use Answer::{No, Unknown, Yes};
     let read = r#""permission":[{"action":"read"}]"#;
     let obliged = |duty: &str| format!(r#"{read},"obligation":[{{{duty}}}]"#);
     let until = atom("dateTime", "lteq", "\"2030-01-01T00:00:00Z\"");
@@ -273,7 +273,7 @@ fn duties_are_compared_with_all_that_they_say() {
 
 #[test]
 fn datasets_parties_and_memberships_are_compared() {
-    use Answer::{No, Yes};
+    use Answer::{No, Unknown, Yes};
     let read = |head: &str, assignee: &str| {
         let text =
             format!(r#"{{"@type":"Set","@id":"urn:p",{head}"permission":[{{"action":"read"{assignee}}}]}}"#);
