@@ -186,7 +186,6 @@ mod tests {
             let about = statement(SecurityProfile::Trust);
             let request =
                 Request { action: action::USE, target, assignee: "https://b.example/id", stage: Stage::Use };
-            let policy = offer.as_if_agreed();
             let user = User { uid: 1, roles: vec!["urn:role:student".into()], projects: Vec::new() };
             let situation =
                 Situation { user: Some(&user), events: &[], action: action::USE, unsealed: false };
