@@ -68,7 +68,7 @@ fn rule(duties: bool) -> BoxedStrategy<Json> {
         proptest::option::weighted(0.5, pick(&PARTIES)),
         proptest::option::weighted(0.3, duty),
     )
-        .prop_map(|(action, constraints, target, assignee, duty)| {
+        .prop_map(move |(action, constraints, target, assignee, duty)| {
             let mut rule = json!({"action": action, "constraint": constraints});
             if let Some(target) = target {
                 rule["target"] = json!(target);

@@ -149,7 +149,7 @@ fn constraints_refine() {
 
 #[test]
 fn rules_and_duties_refine() {
-    use Answer::{No, Unknown, Yes};
+    use Answer::{No, Yes};
     let delete = |days: u32| {
         format!(
             r#""permission":[{{"action":"read"}}],"obligation":[{{"action":"delete","constraint":[{}]}}]"#,
