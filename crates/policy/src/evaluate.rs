@@ -283,7 +283,14 @@ impl<'a> Context<'a> {
             Some(NodeKind::Logic { logic, children }) => match logic {
                 Logic::And | Logic::AndSequence => self.all(children.clone()),
                 Logic::Or => self.any(children.clone()),
-                Logic::Xone => exactly_one(children.clone().map(|child| self.node(child))),
+                Logic::Xone => {
+                    let truth = exactly_one(children.clone().map(|child| self.node(child)));
+                    if truth == Truth::False {
+                        // Two that hold leave no failing part behind that would name a reason.
+                        self.reason.get_or_insert(&CONSTRAINT_UNMET);
+                    }
+                    truth
+                }
             },
             // Early on a bound may be deferred, which the fused form cannot say.
             Some(NodeKind::Intervals { children, .. }) if self.request.stage < Stage::Transfer => {
