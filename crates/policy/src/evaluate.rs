@@ -259,6 +259,8 @@ impl<'a> Context<'a> {
                 let family = self.slot(leaf).map_or(Family::Other, Slot::family);
                 self.reason.get_or_insert(match family {
                     Family::Time => &OUTSIDE_TIME,
+                    // «At least so many» is not met by uses that are left.
+                    Family::Count if is_lower_bound(&leaf.test) => &CONSTRAINT_UNMET,
                     Family::Count => &COUNT_SPENT,
                     Family::Purpose => &PURPOSE_NOT_PERMITTED,
                     Family::Place => &PLACE_NOT_PERMITTED,
@@ -420,6 +422,10 @@ impl<'a> Context<'a> {
         }
         worst
     }
+}
+
+fn is_lower_bound(test: &Test) -> bool {
+    matches!(test, Test::Number { order: Order::Gt | Order::Gteq, .. })
 }
 
 fn decided(truth: Option<Truth>) -> (Truth, Why) {

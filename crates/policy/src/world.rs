@@ -294,7 +294,7 @@ impl Asked {
         Ok(Self {
             rule: id.clone(),
             id,
-            action: current_action(&expand_vocab(&request.action, &Vec::new()), profiles),
+            action: profiles.current_action(&expand_vocab(&request.action, &Vec::new())),
             target: request.target,
             assignee: request.assignee,
         })
@@ -349,17 +349,12 @@ impl Asked {
         known.facts = gathered.enter(facts);
         Ok(Self {
             id: request.to_owned(),
-            action: current_action(&action_node, profiles),
+            action: profiles.current_action(&action_node),
             target: one(&rule, &target).unwrap_or_default(),
             assignee: one(&rule, &assignee).unwrap_or_default(),
             rule,
         })
     }
-}
-
-/// A deprecated action stands for the one that replaces it, as in policies.
-fn current_action(action: &str, profiles: &Profiles) -> String {
-    profiles.tables.deprecated.get(action).cloned().unwrap_or_else(|| action.to_owned())
 }
 
 /// `sotw:value` with `sotw:describesFeature sotw:DeliveryChannel`: the feature is the operand's name in capitals.

@@ -357,3 +357,24 @@ fn the_draft_reports_states_consequences_and_premises() {
     let force = run(policy, REQUEST, &earlier, Semantics::Force);
     assert!(force.rule_reports.iter().all(|rule| (rule.rule == "urn:must") == rule.duty.is_some()));
 }
+
+#[test]
+fn the_context_of_odrl_is_known_without_fetching_it() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> a odrl:Permission ; odrl:action odrl:read ; odrl:target ex:book ;
+        odrl:constraint [ odrl:leftOperand odrl:purpose ; odrl:operator odrl:eq ; odrl:rightOperand dpv:AcademicResearch ] .";
+    let world = |context: &str| {
+        format!(
+            r#"{{"@context":["{context}",{{"ex":"http://example.org/"}}],"@graph":[
+            {{"@id":"urn:world","ex:includes":[{{"@id":"http://example.com/request/currentTime"}},{{"@id":"urn:f"}}]}},
+            {{"@id":"http://example.com/request/currentTime","dct:issued":"2026-05-01T10:00:00Z"}},
+            {{"uid":"urn:f","leftOperand":"purpose","rightOperand":{{"@id":"dpv:AcademicResearch"}}}}]}}"#
+        )
+    };
+    for address in ["http://www.w3.org/ns/odrl.jsonld", "https://www.w3.org/ns/odrl.jsonld"] {
+        assert_eq!(run(policy, REQUEST, &world(address), Semantics::Draft).decision, "permit");
+    }
+    let text = |body: &str| format!("{PREFIXES}{body}");
+    let other = world("https://contexts.example/other.jsonld");
+    let refused = evaluate(&text(policy), &text(REQUEST), &other, Semantics::Draft, &Profiles::shipped());
+    assert!(refused.is_err(), "nothing is fetched");
+}
