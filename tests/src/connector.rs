@@ -301,14 +301,6 @@ impl Connector {
         })
     }
 
-    /// Waits until what this connector does by itself after a publication is done: the first renewal of its log.
-    #[track_caller]
-    pub fn settles(&self) {
-        let renewed = || self.ledger().iter().any(|record| record["kind"] == "catalogue-renewed");
-        until(&format!("{} has renewed its log", self.name), || renewed().then_some(()));
-        self.quiet();
-    }
-
     /// Waits until nothing is queued for anybody.
     #[track_caller]
     pub fn quiet(&self) {

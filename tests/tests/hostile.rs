@@ -61,7 +61,7 @@ async fn bad_messages_from_a_peer_change_nothing() {
         caller
     };
     drop(join().await);
-    hong_kong.settles();
+    hong_kong.quiet();
     let (before, at_rest) = (hong_kong.state(), hong_kong.process().peak_memory_mib());
 
     let packages = [
@@ -106,7 +106,7 @@ async fn bad_messages_to_administration_and_authority_change_nothing() {
     let hong_kong = space.get("hong-kong");
     std::fs::write(hong_kong.sources().join("x.csv"), bytes(100, 1)).unwrap();
     hong_kong.publish(&Dataset::research("weather"), &shared_file("x.csv"));
-    hong_kong.settles();
+    hong_kong.quiet();
     let (before, at_rest) = (hong_kong.state(), hong_kong.process().peak_memory_mib());
     let socket = hong_kong.data().join("admin.sock");
     for method in contract.of("fairlead.admin.v1") {
@@ -193,7 +193,7 @@ fn bad_files_are_refused_by_name() {
     let agreement = guangzhou.negotiate(&dataset);
     guangzhou.pull(&agreement);
     guangzhou.quiet();
-    hong_kong.settles();
+    hong_kong.quiet();
     let before = (guangzhou.state(), hong_kong.state());
 
     let turtle = Dataset::research("other").turtle(&hong_kong.participant);

@@ -117,7 +117,7 @@ async fn strangers_are_refused_for_their_own_reason() {
     until("the revocation list arrives", || {
         (hong_kong.run(&["status"]).object()["revocation_list_number"].as_u64() > Some(1)).then_some(())
     });
-    hong_kong.settles();
+    hong_kong.quiet();
     let before = hong_kong.state();
 
     let certificate = |certificate| Shown { certificate, statement: "" };
@@ -316,7 +316,7 @@ async fn members_reach_nothing_of_others() {
     let agreement = guangzhou.negotiate(&dataset);
     guangzhou.pull(&agreement);
     guangzhou.quiet();
-    hong_kong.settles();
+    hong_kong.quiet();
     let negotiation = hong_kong.list("negotiation")[0].clone();
     let transfer = hong_kong.list("transfer")[0].clone();
     let offer = hong_kong.run(&["catalogue", "show", &dataset]).object()["offers"][0].clone();

@@ -124,6 +124,8 @@ pub struct Head {
     pub live: u64,
     /// Since when the certificate that began the epoch is valid.
     pub epoch_certificate_not_before: UnixMillis,
+    /// When the first envelope of the epoch was issued; heads written by older versions do not tell.
+    pub begun: Option<UnixMillis>,
     /// The last renewal of the epoch.
     pub renewal: Option<Renewal>,
     /// Whether a fork was found: nothing more is taken.
@@ -301,6 +303,7 @@ pub fn append<S: LogStore>(store: &mut S, checked: CheckedEnvelope) -> Result<Ad
         epoch_certificate_not_before: held
             .as_ref()
             .map_or(verified.certificate_not_before(), |held| held.epoch_certificate_not_before),
+        begun: held.as_ref().map_or(Some(header.issued), |held| held.begun),
         renewal: held.as_ref().and_then(|held| held.renewal),
         frozen: false,
     };

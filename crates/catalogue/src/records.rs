@@ -50,6 +50,9 @@ pub(crate) fn encode_head(head: &Head) -> Vec<u8> {
         "epochCertificateNotBefore": head.epoch_certificate_not_before.to_string(),
         "frozen": head.frozen,
     });
+    if let (Value::Object(members), Some(begun)) = (&mut object, head.begun) {
+        members.insert("begun".into(), begun.to_string().into());
+    }
     if let (Value::Object(members), Some(renewal)) = (&mut object, &head.renewal) {
         members.insert("renewedAtSeq".into(), renewal.seq.to_string().into());
         members.insert("renewedUntil".into(), renewal.expires.to_string().into());
@@ -71,6 +74,7 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, Refusal> {
         hash: Digest::parse(text(&object, "hash")?)?,
         live: number(&object, "live")?,
         epoch_certificate_not_before: instant(&object, "epochCertificateNotBefore")?,
+        begun: if object.contains_key("begun") { Some(instant(&object, "begun")?) } else { None },
         renewal,
         frozen: object.get("frozen").and_then(Value::as_bool).ok_or_else(|| damaged("frozen"))?,
     })

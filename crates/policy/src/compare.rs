@@ -25,6 +25,10 @@ pub const MAX_WORLDS: usize = 20_000;
 /// against a set on the way there: some hundred milliseconds, however the policies are made.
 pub const MAX_STEPS: usize = 5_000_000;
 
+/// The most constraints of both policies together that are compared: preparing more takes noticeable time, and the
+/// combinations would exceed their own bounds anyway.
+pub const MAX_COMPARED_CONSTRAINTS: usize = 4_000;
+
 /// Whether a statement holds for every request and every state of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
@@ -401,6 +405,12 @@ struct Parts {
 impl Sides {
     fn prepare(left: &Policy, right: &Policy) -> Result<[Self; 2], String> {
         crate::units::comparable(left, right)?;
+        let constraints = constraint_count(left.model()) + constraint_count(right.model());
+        if constraints > MAX_COMPARED_CONSTRAINTS {
+            return Err(format!(
+                "{constraints} constraints, and at most {MAX_COMPARED_CONSTRAINTS} are compared"
+            ));
+        }
         let zoneless = [left, right].iter().all(|policy| !any_zoned(policy.model()));
         let side = |policy: &Policy| {
             Self::of(policy, zoneless).map_err(|problems: Problems| problems.first().to_string())
@@ -536,6 +546,21 @@ fn each_atom(rule: &mut Rule, change: &mut impl FnMut(&mut Atom)) {
     for duty in &mut rule.duties {
         each_atom(duty, change);
     }
+}
+
+/// How many atomic constraints there are, duties included.
+pub(crate) fn constraint_count(model: &Model) -> usize {
+    fn within(constraints: &[Constraint]) -> usize {
+        let each = |constraint: &Constraint| match constraint {
+            Constraint::Atom(_) => 1,
+            Constraint::Logic { parts, .. } => within(parts),
+        };
+        constraints.iter().map(each).sum()
+    }
+    fn of(rule: &Rule) -> usize {
+        within(&rule.constraints) + within(&rule.refinements) + rule.duties.iter().map(of).sum::<usize>()
+    }
+    model.rules.iter().map(of).sum()
 }
 
 /// Where no time has a zone, all of them mean the same unnamed one.

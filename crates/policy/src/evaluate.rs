@@ -260,6 +260,8 @@ impl<'a> Context<'a> {
                 let family = self.slot(leaf).map_or(Family::Other, Slot::family);
                 self.reason.get_or_insert(match family {
                     Family::Time => &OUTSIDE_TIME,
+                    // «At least so many» is not met by uses that are left.
+                    Family::Count if is_lower_bound(&leaf.test) => &CONSTRAINT_UNMET,
                     Family::Count => &COUNT_SPENT,
                     Family::Purpose => &PURPOSE_NOT_PERMITTED,
                     Family::Place => &PLACE_NOT_PERMITTED,
@@ -284,7 +286,14 @@ impl<'a> Context<'a> {
             Some(NodeKind::Logic { logic, children }) => match logic {
                 Logic::And | Logic::AndSequence => self.all(children.clone()),
                 Logic::Or => self.any(children.clone()),
-                Logic::Xone => exactly_one(children.clone().map(|child| self.node(child))),
+                Logic::Xone => {
+                    let truth = exactly_one(children.clone().map(|child| self.node(child)));
+                    if truth == Truth::False {
+                        // Two that hold leave no failing part behind that would name a reason.
+                        self.reason.get_or_insert(&CONSTRAINT_UNMET);
+                    }
+                    truth
+                }
             },
             // Early on a bound may be deferred, which the fused form cannot say.
             Some(NodeKind::Intervals { children, .. }) if self.request.stage < Stage::Transfer => {
@@ -414,6 +423,10 @@ impl<'a> Context<'a> {
         }
         worst
     }
+}
+
+fn is_lower_bound(test: &Test) -> bool {
+    matches!(test, Test::Number { order: Order::Gt | Order::Gteq, .. })
 }
 
 fn decided(truth: Option<Truth>) -> (Truth, Why) {

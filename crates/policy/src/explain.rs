@@ -315,11 +315,24 @@ impl<'a> Explainer<'a> {
                     .zip(below)
                     .map(|(child, part)| self.constraint(child, part, parts))
                     .collect();
-                match logic {
+                let holding = truths.iter().filter(|truth| **truth == Truth::True).count();
+                let truth = match logic {
                     Logic::And | Logic::AndSequence => truths.into_iter().min().unwrap_or(Truth::True),
                     Logic::Or => truths.into_iter().max().unwrap_or(Truth::False),
                     Logic::Xone => exactly_one(truths.into_iter()),
+                };
+                if *logic == Logic::Xone && truth == Truth::False && holding > 1 {
+                    // Each part holds; that they hold together is what fails.
+                    parts.push(ExplainedPart {
+                        clause: self.writer.constraint(constraint, &mut Vec::new()),
+                        holds: word(Truth::False),
+                        seen: None,
+                        source: None,
+                        why: Some(say(self.lang, "why.several_hold", &[("n", &holding.to_string())])),
+                        remedy: None,
+                    });
                 }
+                truth
             }
             _ => Truth::Unknown,
         }
@@ -345,6 +358,7 @@ impl<'a> Explainer<'a> {
         };
         let minimum = atom.minimum_source.filter(|source| source.rank() > atom.operand.source.rank());
         let minimum = text::source(lang, minimum.unwrap_or(atom.operand.source));
+        let undecided = why;
         let why = match why {
             Why::Decided => None,
             Why::Missing => Some(say(lang, "why.missing", &[])),
@@ -356,6 +370,11 @@ impl<'a> Explainer<'a> {
         let remedy = match truth {
             Truth::True | Truth::Deferred => None,
             Truth::Unknown if matches!(leaf.test, Test::Undecided) => None,
+            // The source is as good as wanted; it is the value that must be another.
+            Truth::Unknown if matches!(undecided, Why::NotComparable) => {
+                let clause = self.writer.atom(atom, &mut Vec::new());
+                Some(say(lang, "remedy.other", &[("value", &clause)]))
+            }
             Truth::Unknown => {
                 let operand = self.writer.operand_name(&atom.operand);
                 Some(say(lang, "remedy.provide", &[("operand", &operand), ("source", minimum)]))
@@ -461,6 +480,11 @@ impl<'a> Explainer<'a> {
                 (Phase::Before, None | Some(DutyState::Pending)) => "duty_state.open",
                 _ => continue,
             };
+            // A duty whose own constraints do not hold is not active, and nothing waits for it.
+            let active = policy.program().duties.get(index as usize).map(|duty| duty.conditions.clone());
+            if active.is_some_and(|conditions| self.context.all(conditions) == Truth::False) {
+                continue;
+            }
             let value = self.writer.action_name(&listed.action);
             parts.push(ExplainedPart {
                 clause: say(self.lang, key, &[("value", &value)]),

@@ -1,10 +1,11 @@
 //! Warnings about policies that are valid and probably not what was meant, each with a suggestion.
 
-use crate::model::{Atom, Conflict, Constraint, Kind, Rule, RuleKind};
+use crate::model::{Atom, Conflict, Constraint, Kind, Rule, RuleKind, Thing};
 use crate::policy::Policy;
 use crate::problem::{Position, Problem, nearest};
 use crate::profile::{Enforcement, OperandType, Operator};
 use crate::refusal::Code;
+use crate::time::UnixMillis;
 use crate::value::Right;
 use crate::vocab::short;
 
@@ -42,6 +43,34 @@ crate::refusal_codes! {
     EQUALS_BOUND = "policy/equals-bound", Input,
         "equality with a bound is rarely meant", "甚少會要求與界限值相等", "很少会要求与界限值相等",
         clause "policy: authoring", next "use lteq, or gteq";
+    NOT_ANALYSED = "policy/not-analysed", Input,
+        "the policy has more constraints than are analysed, so rules that contradict each other are not found",
+        "政策的限制條件超過可分析的數目，故不會找出互相矛盾的規則", "策略的限制条件超过可分析的数目，因此不会找出互相矛盾的规则",
+        clause "policy: static analysis", next "write fewer constraints, e.g. one isNoneOf instead of many neq";
+    DEPRECATED_TERM = "policy/deprecated-term", Input,
+        "the term is deprecated and read as the one that replaced it", "此詞彙已棄用，按取代它的詞彙解讀", "该术语已弃用，按取代它的术语解读",
+        clause "ODRL 2.2 Vocabulary, deprecated terms", next "write the current term";
+    UNIT_MISSING = "policy/unit-missing", Input,
+        "the amount has no unit", "數量未註明單位", "数量未注明单位",
+        clause "ODRL 2.2 Vocabulary, left operands", next "add odrl:unit, for an amount of money its currency";
+    SINGLE_ALL_OF = "policy/single-all-of", Input,
+        "all of one value is that value", "只有一個值時，全部即為該值", "只有一个值时，全部即为该值",
+        clause "policy: authoring", next "use eq or isAnyOf, or list the other values";
+    DEADLINE_PASSED = "policy/deadline-passed", Input,
+        "the deadline of the duty has passed already", "義務的期限已過", "义务的期限已过",
+        clause "policy: duties", next "set a later deadline, or one that is relative, e.g. fl:elapsedSinceEnd";
+    NOBODY_PERFORMS = "policy/nobody-performs", Input,
+        "the duty is another's than the two parties', so nobody who signs performs it", "義務屬於雙方以外的第三者，簽署方均不會履行", "义务属于双方以外的第三方，签署方均不会履行",
+        clause "ODRL 2.2 Information Model, 2.6.3", next "give the duty to the assigner or the assignee";
+    PROHIBITED_PERMISSION = "policy/prohibited-permission", Input,
+        "a prohibition covers the whole permission, so no request can use it", "禁止涵蓋整個許可，沒有請求能使用它", "禁止涵盖整个许可，没有请求能使用它",
+        clause "ODRL 2.2 Information Model, 2.9", next "narrow the prohibition, or remove the permission";
+    NO_TARGET = "policy/no-target", Input,
+        "the permission names no dataset, so it holds for every one", "許可未指明資料集，故適用於所有資料集", "许可未指明数据集，因此适用于所有数据集",
+        clause "ODRL 2.2 Information Model, 2.6.4", next "name the target";
+    SHARED_NAME = "policy/shared-name", Input,
+        "two different duties have one name, so what fulfils one fulfils the other", "兩項不同的義務同名，履行其一即視為履行另一項", "两项不同的义务同名，履行其一即视为履行另一项",
+        clause "ODRL 2.2 Information Model, 2.6", next "give each duty a name of its own";
     NO_ASSIGNER = "policy/no-assigner", Input,
         "the offer names no assigner", "要約未指明授權方", "要约未指明授权方",
         clause "ODRL 2.2 Information Model, 2.1.2", next "name the assigner";
@@ -50,11 +79,28 @@ crate::refusal_codes! {
 impl Policy {
     /// What is doubtful about a valid policy, in the order of its rules.
     pub fn lint(&self) -> Vec<Problem> {
-        let mut linter = Linter { policy: self, found: Vec::new() };
+        let mut linter = Linter { policy: self, now: None, found: Vec::new() };
+        linter.policy();
+        linter.found
+    }
+
+    /// The same for a policy that takes effect at `now`: what is overdue already is doubtful, too.
+    pub fn lint_at(&self, now: UnixMillis) -> Vec<Problem> {
+        let mut linter = Linter { policy: self, now: Some(now), found: Vec::new() };
         linter.policy();
         linter.found
     }
 }
+
+/// Each question is a comparison of its own; beyond this many the time would be noticed.
+const MAX_ANALYSED: usize = 16;
+/// Operands whose bound is an amount of something that only a unit tells.
+const WITH_UNIT: &[&str] = &["payAmount", "resolution"];
+/// Deprecated actions that no current one replaces (ODRL 2.2 Vocabulary).
+const DEPRECATED_WITHOUT_MATCH: &[&str] =
+    &["adHocShare", "extractChar", "extractPage", "extractWord", "lease", "lend", "preview", "secondaryUse"];
+/// The most constraints of a policy whose rules are held against each other: each such question prepares all of them.
+const MAX_ANALYSED_CONSTRAINTS: usize = 200;
 
 /// Days for some months. A year or more may as well be the vocabulary's P60M, which its own notes write for sixty minutes
 /// and which reads as five years: no guess is made.
@@ -65,6 +111,8 @@ fn fixed_length(text: &str) -> Option<String> {
 
 struct Linter<'a> {
     policy: &'a Policy,
+    /// When the policy would take effect, if that is told.
+    now: Option<UnixMillis>,
     found: Vec<Problem>,
 }
 
@@ -89,14 +137,77 @@ impl Linter<'_> {
         if model.kind == Kind::Offer && self.policy.assigner().is_none() {
             self.warn(&NO_ASSIGNER, &start, self.policy.uid(), None);
         }
+        for (at, old, current) in &model.deprecated {
+            self.warn(&DEPRECATED_TERM, at, short(old), Some(short(current)));
+        }
         for rule in &model.rules {
             self.rule(rule, false);
+            if model.kind == Kind::Set && rule.kind == RuleKind::Permission && rule.target.is_none() {
+                self.warn(&NO_TARGET, &rule.at, short(&rule.action), None);
+            }
+        }
+        self.names();
+        let constraints = crate::compare::constraint_count(model);
+        if constraints > MAX_ANALYSED_CONSTRAINTS {
+            self.warn(&NOT_ANALYSED, &start, format!("{constraints} constraints"), None);
+            return;
         }
         self.overlap();
         self.analysis();
     }
 
+    /// Duties are known by their names: one name is one duty.
+    fn names(&mut self) {
+        fn collect<'r>(rule: &'r Rule, found: &mut Vec<&'r Rule>) {
+            found.extend((rule.kind == RuleKind::Duty).then_some(rule));
+            rule.duties.iter().for_each(|duty| collect(duty, found));
+        }
+        let mut duties = Vec::new();
+        self.policy.model().rules.iter().for_each(|rule| collect(rule, &mut duties));
+        let mut named: std::collections::BTreeMap<&str, &Rule> = std::collections::BTreeMap::new();
+        let mut shared = Vec::new();
+        for duty in duties {
+            let Some(uid) = duty.uid.as_deref() else { continue };
+            let first = named.entry(uid).or_insert(duty);
+            let same = (&first.action, &first.constraints, &first.refinements, &first.parties)
+                == (&duty.action, &duty.constraints, &duty.refinements, &duty.parties);
+            if !same {
+                shared.push((duty.at.clone(), uid.to_owned()));
+            }
+        }
+        for (at, uid) in shared {
+            self.warn(&SHARED_NAME, &at, uid, None);
+        }
+    }
+
+    /// Whether the duty is somebody's who is neither assigner nor assignee of the policy.
+    fn is_strangers(&self, rule: &Rule) -> bool {
+        let Some(party) = &rule.assignee else { return false };
+        let model = self.policy.model();
+        let permissions = || model.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
+        let open = permissions().any(|rule| rule.assignee.as_ref().is_none_or(|party| party.collection));
+        let parties = permissions().filter_map(|rule| rule.assignee.as_ref()).chain(rule.assigner.as_ref());
+        !open
+            && !party.collection
+            && permissions().count() > 0
+            && !parties.into_iter().any(|known| known.iri == party.iri)
+    }
+
     fn rule(&mut self, rule: &Rule, below: bool) {
+        if let Some(term) = rule.action.strip_prefix(crate::vocab::ODRL)
+            && DEPRECATED_WITHOUT_MATCH.contains(&term)
+        {
+            self.warn(&DEPRECATED_TERM, &rule.at, short(&rule.action), None);
+        }
+        if let (RuleKind::Duty, Some(now), Some(crate::duty::Deadline::At(at))) =
+            (rule.kind, self.now, crate::duty::deadline(rule))
+            && at < now
+        {
+            self.warn(&DEADLINE_PASSED, &rule.at, at.to_string(), None);
+        }
+        if rule.kind == RuleKind::Duty && self.is_strangers(rule) {
+            self.warn(&NOBODY_PERFORMS, &rule.at, short(&rule.action), None);
+        }
         let enforced_action = crate::duty::action_enforcement(rule, self.policy.tables());
         if rule.kind != RuleKind::Permission && enforced_action == Enforcement::Legal {
             self.warn(&NOT_ENFORCEABLE, &rule.at, short(&rule.action), None);
@@ -127,6 +238,13 @@ impl Linter<'_> {
         let tables = self.policy.tables();
         if atom.operand.enforcement == Enforcement::Legal || atom.operand.kind == OperandType::Opaque {
             self.warn(&NOT_ENFORCEABLE, &atom.at, short(&atom.operand.iri), None);
+        }
+        let term = atom.operand.iri.strip_prefix(crate::vocab::ODRL).unwrap_or_default();
+        if atom.unit.is_none() && WITH_UNIT.contains(&term) {
+            self.warn(&UNIT_MISSING, &atom.at, short(&atom.operand.iri), None);
+        }
+        if atom.operator == Operator::IsAllOf && atom.rights.len() == 1 {
+            self.warn(&SINGLE_ALL_OF, &atom.at, short(&atom.operand.iri), Some("isAnyOf".to_owned()));
         }
         if atom.unit.is_some() || atom.status.is_some() {
             self.warn(&NOT_PLAIN_DSP, &atom.at, "unit or status", None);
@@ -167,28 +285,55 @@ impl Linter<'_> {
         if model.conflict.is_some_and(|conflict| conflict != Conflict::Invalid) {
             return;
         }
-        let program = self.policy.program();
-        for prohibition in &program.prohibitions {
-            let meets = program
-                .permissions
-                .iter()
-                .any(|permission| !permission.covered.and(prohibition.covered).is_empty());
-            if let (true, Some(rule)) = (meets, model.rules.get(prohibition.source)) {
+        let tables = self.policy.tables();
+        let of = |kind: RuleKind| model.rules.iter().filter(move |rule| rule.kind == kind);
+        for prohibition in of(RuleKind::Prohibition) {
+            let meets = of(RuleKind::Permission).take(MAX_ANALYSED).any(|permission| {
+                let (Some(may), Some(must_not)) =
+                    (tables.action(&permission.action), tables.action(&prohibition.action))
+                else {
+                    return false;
+                };
+                let common = tables.covered(may).and(tables.covered(must_not));
+                !common.is_empty() && self.meet(permission, prohibition)
+            });
+            if meets {
                 self.warn(
                     &VOIDING_CONFLICT,
-                    &rule.at,
-                    short(&rule.action),
+                    &prohibition.at,
+                    short(&prohibition.action),
                     Some("odrl:conflict prohibit".to_owned()),
                 );
             }
         }
     }
 
+    /// Whether one request can fall under both rules: the same dataset and party, and constraints that hold together.
+    fn meet(&self, permission: &Rule, prohibition: &Rule) -> bool {
+        let apart = |left: &Option<Thing>, right: &Option<Thing>| match (left, right) {
+            (Some(left), Some(right)) => left.iri != right.iri && !left.collection && !right.collection,
+            _ => false,
+        };
+        if apart(&permission.target, &prohibition.target)
+            || apart(&permission.assignee, &prohibition.assignee)
+        {
+            return false;
+        }
+        let mut both = permission.clone();
+        both.duties.clear();
+        both.target = permission.target.clone().or_else(|| prohibition.target.clone());
+        both.assignee = permission.assignee.clone().or_else(|| prohibition.assignee.clone());
+        both.constraints.extend(prohibition.constraints.iter().cloned());
+        both.refinements.extend(prohibition.refinements.iter().cloned());
+        let alone = self.part(&[both]);
+        alone.is_none_or(|alone| crate::compare::satisfiable(&alone) != crate::compare::Answer::No)
+    }
+
     /// Permissions that no request satisfies, constraints without effect, rules that say nothing new.
     fn analysis(&mut self) {
         let model = self.policy.model();
-        // Each question is a comparison of its own; beyond this many the time would be noticed.
-        const MAX_ANALYSED: usize = 16;
+        let prohibitions: Vec<Rule> =
+            model.rules.iter().filter(|rule| rule.kind == RuleKind::Prohibition).cloned().collect();
         let permissions: Vec<&Rule> =
             model.rules.iter().filter(|rule| rule.kind == RuleKind::Permission).take(MAX_ANALYSED).collect();
         let mut redundant: Vec<usize> = Vec::new();
@@ -197,6 +342,14 @@ impl Linter<'_> {
             if crate::compare::satisfiable(&alone) == crate::compare::Answer::No {
                 self.warn(&NEVER_HOLDS, &rule.at, short(&rule.action), None);
                 continue;
+            }
+            if model.conflict == Some(Conflict::Prohibit) && !prohibitions.is_empty() {
+                let with: Vec<Rule> =
+                    std::iter::once((*rule).clone()).chain(prohibitions.iter().cloned()).collect();
+                let left = self.part(&with);
+                if left.is_some_and(|left| crate::compare::satisfiable(&left) == crate::compare::Answer::No) {
+                    self.warn(&PROHIBITED_PERMISSION, &rule.at, short(&rule.action), None);
+                }
             }
             for constraint in rule.constraints.iter().take(MAX_ANALYSED) {
                 let mut without = (*rule).clone();

@@ -93,6 +93,8 @@ pub(crate) struct Model {
     pub replaced_by: Vec<String>,
     pub notes: Vec<Note>,
     pub rules: Vec<Rule>,
+    /// Deprecated terms of the text: where, the term, and what it was read as. Only warnings tell of them.
+    pub deprecated: Vec<(Position, String, String)>,
 }
 
 #[derive(Clone, Debug)]

@@ -112,6 +112,24 @@ const ID_TERMS: &[&str] = &[
     "failure",
 ];
 
+/// What the context of ODRL says of its terms, in so far as this engine knows them.
+pub(crate) fn odrl_context() -> serde_json::Value {
+    use serde_json::{Map, Value, json};
+    let mut terms: Map<String, Value> = Map::new();
+    for (prefix, namespace) in vocab::PREFIXES {
+        terms.insert((*prefix).to_owned(), json!(namespace));
+    }
+    terms.insert("@vocab".to_owned(), json!(ODRL));
+    terms.insert("uid".to_owned(), json!("@id"));
+    terms.insert("type".to_owned(), json!("@type"));
+    for (list, kind) in [(VOCAB_TERMS, "@vocab"), (ID_TERMS, "@id")] {
+        for term in list {
+            terms.insert((*term).to_owned(), json!({"@id": format!("{ODRL}{term}"), "@type": kind}));
+        }
+    }
+    Value::Object(terms)
+}
+
 fn coercion(iri: &str) -> Coercion {
     if iri == format!("{}minimumSource", vocab::FL) {
         return Coercion::Vocab;
@@ -127,6 +145,9 @@ fn coercion(iri: &str) -> Coercion {
         _ => Coercion::None,
     }
 }
+
+/// What `@vocab` may be: ODRL's namespace, and that of the EDC, whose documents set it and write ODRL's names all the same.
+const VOCABULARIES: &[&str] = &[ODRL, "odrl:", "https://w3id.org/edc/v0.0.1/ns/"];
 
 /// Reads one policy from JSON: an object, or an object whose `@graph` holds exactly one.
 pub(crate) fn from_json(text: &str) -> Result<Node, Problems> {
@@ -234,7 +255,16 @@ impl JsonReader {
                     };
                     let at = place(value, &format!("/@context/{name}"));
                     match iri {
-                        // `@vocab`, `@base`, `@version` and the like do not change the built-in terms.
+                        // Bare names are read as ODRL's: a context that gives them to another vocabulary says otherwise.
+                        Some(iri) if name == "@vocab" && !VOCABULARIES.contains(&iri.as_str()) => {
+                            self.complain(
+                                &BAD_VALUE,
+                                &at,
+                                iri,
+                                format!("`{ODRL}`, or names with their prefixes"),
+                            );
+                        }
+                        // `@base`, `@version` and the like do not change the built-in terms.
                         _ if name.starts_with('@') => {}
                         Some(iri) => {
                             let full =

@@ -261,10 +261,66 @@ pub(crate) struct OperandInfo {
     /// it they are declared together (purposes), and all must fit.
     #[serde(default)]
     pub held: bool,
+    /// The only right operands that the profile defines; empty for any that the type admits.
+    #[serde(default)]
+    pub values: Vec<String>,
+    /// What a right operand must look like, where the type alone does not tell.
+    #[serde(default)]
+    pub form: Option<ValueForm>,
     #[serde(default)]
     pub label: Label,
     #[serde(skip)]
     pub profile: String,
+}
+
+/// The shape of a value that is kept as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ValueForm {
+    /// An xsd:dateTime or xsd:date.
+    Time,
+    /// A whole number above zero.
+    Positive,
+}
+
+impl ValueForm {
+    pub(crate) fn fits(self, text: &str) -> bool {
+        match self {
+            Self::Time => crate::value::parse_instant(text).is_some(),
+            Self::Positive => crate::value::Decimal::parse(text)
+                .is_some_and(|number| number.is_whole() && number > crate::value::Decimal::whole(0)),
+        }
+    }
+
+    pub(crate) const fn expected(self) -> &'static str {
+        match self {
+            Self::Time => "an xsd:dateTime or xsd:date, e.g. 2026-12-31T23:59:59+08:00",
+            Self::Positive => "a whole number above 0",
+        }
+    }
+}
+
+/// What a profile demands of the constraints of one rule together; it counts for rules that use its operands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Combinations {
+    /// The logical operands that the profile admits; empty for all.
+    #[serde(default)]
+    pub logic: Vec<String>,
+    /// Operands of which one rule may use only one.
+    #[serde(default)]
+    pub exclusive: Vec<Vec<String>>,
+    /// Operands that a permission for an action must use.
+    #[serde(default)]
+    pub required: Vec<RequiredOperands>,
+}
+
+/// Operands that belong to every permission for an action.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequiredOperands {
+    pub action: String,
+    pub operands: Vec<String>,
 }
 
 const fn at_use() -> Stage {
@@ -351,6 +407,8 @@ struct ProfileFile {
     operator_names: BTreeMap<String, Operator>,
     #[serde(default)]
     taxonomies: Vec<TaxonomyFile>,
+    #[serde(default)]
+    combinations: Combinations,
 }
 
 /// The profiles that policies may use; cheap to clone.
@@ -371,6 +429,11 @@ impl Profiles {
     /// The first stage at which a missing fact for this operand counts; `None` for an operand of no known profile.
     pub fn decided(&self, operand: &str) -> Option<Stage> {
         self.tables.operands.get(operand).map(|operand| operand.decided)
+    }
+
+    /// The action that a deprecated one stands for, as in policies; any other is itself.
+    pub fn current_action(&self, iri: &str) -> String {
+        self.tables.deprecated.get(iri).cloned().unwrap_or_else(|| iri.to_owned())
     }
 
     /// Demands that some profile defines this action.
@@ -571,6 +634,15 @@ impl Tables {
         for (old, new) in &file.deprecated {
             self.deprecated.insert(full(old)?, full(new)?);
         }
+        let mut combinations = file.combinations;
+        for list in &mut combinations.exclusive {
+            *list = all(list)?;
+        }
+        for required in &mut combinations.required {
+            required.action = full(&required.action)?;
+            required.operands = all(&required.operands)?;
+        }
+        self.combinations.insert(file.profile.clone(), combinations);
         self.close();
         Ok(())
     }

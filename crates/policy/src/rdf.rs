@@ -79,10 +79,11 @@ impl Graph {
             return Err(problem(&TOO_LARGE, here(), format!("{} bytes", text.len()), "a shorter text"));
         }
         // Looked at first because it bounds the depth.
-        serde_json::from_str::<serde_json::Value>(text)
+        let mut json = serde_json::from_str::<serde_json::Value>(text)
             .map_err(|error| problem(&SYNTAX, here(), error.to_string(), "JSON"))?;
+        built_in_contexts(&mut json);
         let mut graph = Self { triples: BTreeMap::new() };
-        for (count, quad) in JsonLdParser::new().for_slice(text).enumerate() {
+        for (count, quad) in JsonLdParser::new().for_slice(&json.to_string()).enumerate() {
             let quad = quad.map_err(|error| {
                 problem(&SYNTAX, here(), error.to_string(), "JSON-LD with its context in the text")
             })?;
@@ -196,11 +197,19 @@ impl Graph {
     pub(crate) fn unfold(&self, name: &str) -> Result<Node, Problems> {
         let mut budget = MAX_UNFOLDED;
         let mut path = Vec::new();
-        self.node(name, &mut path, &mut budget)
+        self.node(name, &Position::default(), &mut path, &mut budget)
     }
 
-    fn node(&self, name: &str, path: &mut Vec<String>, budget: &mut usize) -> Result<Node, Problems> {
-        let at = Position { path: shown(name), line: 0, column: 0 };
+    /// `from` is the way to the node: what has no name of its own is found by it.
+    fn node(
+        &self,
+        name: &str,
+        from: &Position,
+        path: &mut Vec<String>,
+        budget: &mut usize,
+    ) -> Result<Node, Problems> {
+        let nameless = name.starts_with("_:") && !from.path.is_empty();
+        let at = if nameless { from.clone() } else { Position { path: shown(name), line: 0, column: 0 } };
         *budget = budget.saturating_sub(1);
         if *budget == 0 || path.len() >= MAX_DEPTH {
             return Err(problem(&TOO_LARGE, at, name, "fewer and flatter nodes"));
@@ -247,10 +256,12 @@ impl Graph {
             // Only the policy language is followed: what else the graph says about an asset is not the policy.
             let ours = [ODRL, FL, RDF].iter().any(|namespace| predicate.starts_with(namespace));
             let mut values = Vec::new();
-            for object in objects {
+            for (index, object) in objects.iter().enumerate() {
+                // Of several, the number tells which.
+                let here = if objects.len() > 1 { here.below(index) } else { here.clone() };
                 values.push(match object {
                     Term::NamedNode(node) if !ours => {
-                        Item { at: here.clone(), kind: ItemKind::Iri(node.as_str().to_owned()) }
+                        Item { at: here, kind: ItemKind::Iri(node.as_str().to_owned()) }
                     }
                     Term::BlankNode(_) if !ours => continue,
                     _ => self.item(object, &here, path, budget)?,
@@ -283,7 +294,7 @@ impl Graph {
                 if name == format!("{RDF}nil") {
                     ItemKind::List(Vec::new())
                 } else if self.triples.contains_key(name) && !path.iter().any(|above| above == name) {
-                    ItemKind::Node(self.node(name, path, budget)?)
+                    ItemKind::Node(self.node(name, at, path, budget)?)
                 } else {
                     ItemKind::Iri(name.to_owned())
                 }
@@ -294,7 +305,7 @@ impl Graph {
                     return Err(problem(&SYNTAX, at.clone(), name, "no node within itself"));
                 }
                 if self.objects(&name, &format!("{RDF}first")).is_empty() {
-                    ItemKind::Node(self.node(&name, path, budget)?)
+                    ItemKind::Node(self.node(&name, at, path, budget)?)
                 } else {
                     ItemKind::List(self.list(&name, at, path, budget)?)
                 }
@@ -330,6 +341,36 @@ impl Graph {
                 _ => return Err(problem(&SYNTAX, at.clone(), current, "a well-formed list")),
             };
         }
+    }
+}
+
+/// Where ODRL publishes its JSON-LD context (ODRL 2.2 Vocabulary, appendix A).
+const ODRL_CONTEXTS: &[&str] = &["http://www.w3.org/ns/odrl.jsonld", "https://www.w3.org/ns/odrl.jsonld"];
+
+/// Puts the terms of ODRL in the place of its context's address, which is never fetched.
+fn built_in_contexts(json: &mut serde_json::Value) {
+    use serde_json::Value;
+    fn resolve(context: &mut Value) {
+        match context {
+            Value::String(address) if ODRL_CONTEXTS.contains(&address.as_str()) => {
+                *context = crate::node::odrl_context();
+            }
+            Value::Array(items) => items.iter_mut().for_each(resolve),
+            _ => {}
+        }
+    }
+    match json {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if name == "@context" {
+                    resolve(value);
+                } else {
+                    built_in_contexts(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(built_in_contexts),
+        _ => {}
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use crate::model::{Conflict, Constraint, Kind, Logic, Model, Note, Rule, RuleKind, Thing};
 use crate::node::{Item, ItemKind, Node};
 use crate::problem::{
-    AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, PARENT_UNAVAILABLE, Position, Problem, Problems, TOO_LARGE,
-    UNKNOWN_ACTION, UNKNOWN_KIND, UNKNOWN_MEMBER, UNKNOWN_PROFILE, nearest,
+    AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, OPERATOR_NOT_ALLOWED, PARENT_UNAVAILABLE, Position, Problem,
+    Problems, TOO_LARGE, UNKNOWN_ACTION, UNKNOWN_KIND, UNKNOWN_MEMBER, UNKNOWN_PROFILE, nearest,
 };
 use crate::refusal::Code;
 use crate::tables::Tables;
@@ -58,6 +58,7 @@ pub(crate) fn read(
         named: BTreeSet::new(),
         from_rdf,
         problems: Vec::new(),
+        deprecated: Vec::new(),
         rules: 0,
         constraints: 0,
     };
@@ -85,6 +86,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) named: BTreeSet<String>,
     from_rdf: bool,
     problems: Vec<Problem>,
+    /// Deprecated terms that were read as their successors.
+    pub(crate) deprecated: Vec<(Position, String, String)>,
     rules: usize,
     pub(crate) constraints: usize,
 }
@@ -199,7 +202,18 @@ impl Reader<'_> {
                 self.rule(item, rule_kind, &shared, 0, &mut rules);
             }
         }
-        let mut model = Model { kind, uid: uid?, profiles, conflict, timestamp, replaced_by, notes, rules };
+        let mut model = Model {
+            kind,
+            uid: uid?,
+            profiles,
+            conflict,
+            timestamp,
+            replaced_by,
+            notes,
+            rules,
+            deprecated: Vec::new(),
+        };
+        model.deprecated = std::mem::take(&mut self.deprecated);
         for parent in &inherits {
             self.inherit(&mut model, parent, node);
         }
@@ -477,6 +491,9 @@ impl Reader<'_> {
                 let edc_type = odrl("type");
                 self.members(node, &["refinement", "includedIn", "implies", "type"], &[&value]);
                 let named = node.values(&value).chain(node.values(&edc_type)).map(Item::shown).next();
+                let full = |name: &str| expand_vocab(name, &Vec::new());
+                let stated = named.clone().or_else(|| node.id.clone()).map(|name| full(&name));
+                self.as_the_profile_says(node, stated.as_deref());
                 let Some(name) = named.or_else(|| node.id.clone()) else {
                     self.complain(&MISSING_MEMBER, &node.at, "rdf:value", "the action", None);
                     return None;
@@ -487,6 +504,37 @@ impl Reader<'_> {
         self.known_action(&name, &item.at).map(|action| (action, refinements))
     }
 
+    /// What a policy says itself about the place of an action is taken only where the profile says the same: nothing else
+    /// is decided by.
+    fn as_the_profile_says(&mut self, node: &Node, action: Option<&str>) {
+        if self.lenient {
+            return;
+        }
+        let action = action.and_then(|name| self.tables.action(name));
+        for member in ["includedIn", "implies"] {
+            for item in node.values(&odrl(member)) {
+                let other = self.tables.action(&expand_vocab(&item.shown(), &Vec::new()));
+                let known = match (action, other) {
+                    (Some(action), Some(other)) if member == "includedIn" => {
+                        self.tables.covered(other).contains(action)
+                    }
+                    (Some(action), Some(other)) => self.tables.implied(action).contains(other),
+                    _ => false,
+                };
+                if !known {
+                    let expected = "what the action's profile says of it";
+                    self.complain(
+                        &BAD_VALUE,
+                        &item.at,
+                        format!("{member} {}", short(&item.shown())),
+                        expected,
+                        None,
+                    );
+                }
+            }
+        }
+    }
+
     fn known_action(&mut self, name: &str, at: &Position) -> Option<String> {
         let lower = name
             .strip_prefix(ODRL)
@@ -494,6 +542,10 @@ impl Reader<'_> {
         let lower = lower.map(|term| odrl(&term.to_ascii_lowercase()));
         let name = lower.as_deref().unwrap_or(name);
         let current = self.tables.deprecated.get(name).map_or(name, String::as_str);
+        // IDS and other names of an action are no deprecated ODRL terms.
+        if current != name && name.starts_with(ODRL) && self.deprecated.len() < Problems::MAX_LISTED {
+            self.deprecated.push((at.clone(), name.to_owned(), current.to_owned()));
+        }
         match self.tables.action(current).and_then(|index| self.tables.actions.get(index)) {
             Some(action) => {
                 let profile = action.profile.clone();
@@ -573,6 +625,7 @@ impl Reader<'_> {
         if actions.is_empty() && !node.has(&odrl("action")) {
             self.complain(&MISSING_MEMBER, &node.at, "action", "exactly one action", None);
         }
+        self.combined(&constraints, kind, &actions, &node.at);
         for (action, refinements) in actions {
             for target in options(&targets) {
                 for output in options(&outputs) {
@@ -609,6 +662,46 @@ impl Reader<'_> {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// What the profiles of a rule's operands demand of its constraints together.
+    fn combined(
+        &mut self,
+        constraints: &[Constraint],
+        kind: RuleKind,
+        actions: &[(String, Vec<Constraint>)],
+        at: &Position,
+    ) {
+        let mut used: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut logics: BTreeSet<(String, &'static str)> = BTreeSet::new();
+        collect(constraints, &mut Vec::new(), &mut used, &mut logics);
+        let tables = self.tables;
+        let profiles: BTreeSet<&String> = used.iter().map(|(profile, _)| profile).collect();
+        for (profile, rules) in profiles.iter().filter_map(|name| tables.combinations.get_key_value(*name)) {
+            let uses = |operand: &String| used.contains(&(profile.clone(), operand.clone()));
+            for (_, logic) in logics.iter().filter(|(of, _)| of == profile) {
+                if !rules.logic.is_empty() && !rules.logic.iter().any(|known| known == logic) {
+                    let expected = format!("only {} in {profile}", rules.logic.join(", "));
+                    self.complain(&OPERATOR_NOT_ALLOWED, at, *logic, expected, None);
+                }
+            }
+            for group in &rules.exclusive {
+                let several: Vec<String> =
+                    group.iter().filter(|operand| uses(operand)).map(|iri| short(iri)).collect();
+                if several.len() > 1 {
+                    let expected = "one of them, since they exclude each other";
+                    self.complain(&AMBIGUOUS_MEMBER, at, several.join(", "), expected, None);
+                }
+            }
+            let permitted = rules.required.iter().filter(|required| {
+                kind == RuleKind::Permission && actions.iter().any(|(action, _)| *action == required.action)
+            });
+            for operand in permitted.flat_map(|required| &required.operands).filter(|operand| !uses(operand))
+            {
+                let expected = format!("a constraint on it, as {profile} demands of every such permission");
+                self.complain(&MISSING_MEMBER, at, short(operand), expected, None);
             }
         }
     }
@@ -739,6 +832,29 @@ impl Reader<'_> {
             None => None,
         };
         Some(Constraint::Logic { logic, uid, parts })
+    }
+}
+
+/// The operands of constraints with their profiles, and by profile the logical operands they stand under.
+fn collect(
+    constraints: &[Constraint],
+    above: &mut Vec<&'static str>,
+    used: &mut BTreeSet<(String, String)>,
+    logics: &mut BTreeSet<(String, &'static str)>,
+) {
+    for constraint in constraints {
+        match constraint {
+            Constraint::Atom(atom) => {
+                let profile = &atom.operand.profile;
+                used.insert((profile.clone(), atom.operand.iri.clone()));
+                logics.extend(above.iter().map(|logic| (profile.clone(), *logic)));
+            }
+            Constraint::Logic { logic, parts, .. } => {
+                above.push(logic.name());
+                collect(parts, above, used, logics);
+                above.pop();
+            }
+        }
     }
 }
 

@@ -268,7 +268,24 @@ impl Reader<'_> {
         whole.then_some(rights)
     }
 
+    /// A right operand of the operand's type that is one of those which its profile defines.
     fn right(&mut self, item: &Item, operand: &OperandInfo, stated: Option<&str>) -> Option<Right> {
+        let right = self.typed(item, operand, stated)?;
+        let text = right.text();
+        if !operand.values.is_empty() && !operand.values.contains(&text) {
+            let suggestion = nearest(&text, operand.values.iter().map(String::as_str));
+            self.complain(&BAD_VALUE, &item.at, text, operand.values.join(", "), suggestion);
+            return None;
+        }
+        if let Some(form) = operand.form.filter(|form| !form.fits(&text)) {
+            self.complain(&BAD_VALUE, &item.at, text, form.expected(), None);
+            return None;
+        }
+        Some(right)
+    }
+
+    fn typed(&mut self, item: &Item, operand: &OperandInfo, stated: Option<&str>) -> Option<Right> {
+        let tagged = matches!(&item.kind, ItemKind::Literal { language: Some(_), .. });
         let (text, datatype, is_iri) = match &item.kind {
             ItemKind::Iri(iri) => (iri.as_str(), None, true),
             ItemKind::Node(Node { id: Some(id), .. }) => (id.as_str(), None, true),
@@ -280,7 +297,10 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let fits = |names: &[&str]| !is_iri && datatype.is_none_or(|datatype| datatype_fits(datatype, names));
+        // A text in a language is a word, and no number, instant or duration.
+        let fits = |names: &[&str]| {
+            !is_iri && !tagged && datatype.is_none_or(|datatype| datatype_fits(datatype, names))
+        };
         let (parsed, expected) = match operand.kind {
             OperandType::Instant => (
                 fits(&["dateTime", "dateTimeStamp", "date"]).then(|| parse_instant(text)).flatten(),

@@ -74,8 +74,12 @@ impl Writer<'_> {
             warnings,
             enforcement: self.enforcement(rule),
         });
+        // What a duty does not say itself, its consequence has from the rule above both.
+        let mut heir = rule.clone();
+        heir.target = heir.target.or_else(|| parent.and_then(|parent| parent.target.clone()));
+        heir.assignee = heir.assignee.or_else(|| parent.and_then(|parent| parent.assignee.clone()));
         for (below, duty) in rule.duties.iter().enumerate() {
-            self.rule(clauses, duty, Some(rule), &format!("{number}.{}", below + 1));
+            self.rule(clauses, duty, Some(&heir), &format!("{number}.{}", below + 1));
         }
     }
 
@@ -186,7 +190,11 @@ impl Writer<'_> {
             ],
         );
         if rule.kind != RuleKind::Permission {
-            self.warn_enforcement(warnings, self.action_enforcement(&rule.action), || action.clone());
+            let enforcement = match rule.kind {
+                RuleKind::Duty => crate::duty::action_enforcement(rule, self.tables),
+                RuleKind::Permission | RuleKind::Prohibition => self.action_enforcement(&rule.action),
+            };
+            self.warn_enforcement(warnings, enforcement, || action.clone());
         }
         sentence
     }

@@ -2,14 +2,17 @@
 //!
 //! Follows the ODRL Formal Semantics draft, or the reading of the public test material (`Force`): there a rule part
 //! that is missing matches anything and only a violated duty blocks a permission. Unknown counts as unsatisfied in
-//! the report's states and is kept apart in [`Premise::truth`].
+//! the report's states and is kept apart in [`Premise::truth`]. By the draft a rule without action or target is not
+//! active, a duty whose own constraints do not hold is no condition, an offer and a replaced policy permit nothing, and a
+//! prohibition that may apply forbids.
 
 use serde::Serialize;
 
+use crate::duty::{Duty, DutyRole};
 use crate::evaluate::{Context, Truth, both, exactly_one};
 use crate::facts::{DutyState, Facts, Request};
 use crate::ir::{CompiledRule, NodeKind, SlotKind};
-use crate::model::{Conflict, Constraint, Logic, Rule, RuleKind};
+use crate::model::{Conflict, Constraint, Kind, Logic, Rule, RuleKind, Thing};
 use crate::policy::Policy;
 use crate::problem::{Position, Problem, Problems, SYNTAX};
 use crate::profile::{Profiles, Stage};
@@ -24,7 +27,7 @@ use crate::world::{Asked, Known};
 pub enum Semantics {
     /// A duty that is not fulfilled blocks its permission.
     Draft,
-    /// Only a violated duty does.
+    /// Only a violated duty does, and a missing action or target is any.
     Force,
 }
 
@@ -79,6 +82,9 @@ pub struct DutyReport {
     pub performance_state: &'static str,
     /// `Fulfilled`, `Violated` or `NonSet`.
     pub deontic_state: &'static str,
+    /// By the draft, the consequences of the duty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<DutyReport>,
 }
 
 /// The report of one permission or prohibition, or of an obligation.
@@ -95,14 +101,17 @@ pub struct RuleReport {
     pub attempt_state: &'static str,
     /// `Active` or `Inactive`.
     pub activation_state: &'static str,
-    /// For obligations: performance and deontic state.
+    /// For obligations, and by the draft for every rule: performance and deontic state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duty: Option<DutyReport>,
     /// Target, party, action and constraints, as far as the rule has them.
     pub premises: Vec<Premise>,
-    /// The duties of a permission.
+    /// The duties of a permission; by the draft also the remedies of a prohibition and the consequences of an obligation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<DutyReport>,
+    /// The rule as a whole, with unknown apart from false.
+    #[serde(skip)]
+    truth: Truth,
 }
 
 /// One of the three texts that a report is made from.
@@ -140,6 +149,9 @@ pub struct Report {
     pub policy_request: String,
     /// `permit` or `deny`: some permission is active and no prohibition stands against it.
     pub decision: &'static str,
+    /// Why no rule of the policy is in force, by the draft: `offer` or `replaced`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_in_force: Option<&'static str>,
     /// One report for each rule.
     pub rule_reports: Vec<RuleReport>,
 }
@@ -265,12 +277,17 @@ impl<'a> Reporter<'a> {
             }
         }
         let mut reports = Vec::new();
+        let not_in_force = self.not_in_force();
         let (mut permitted, mut forbidden) = (false, false);
         for group in groups {
-            let Some(report) = self.rule(&group) else { continue };
+            let Some(mut report) = self.rule(&group) else { continue };
+            if not_in_force.is_some() {
+                report.activation_state = "Inactive";
+            }
             let active = report.activation_state == "Active";
             permitted |= active && report.kind == "PermissionReport";
-            forbidden |= active && report.kind == "ProhibitionReport";
+            let applies = active || (self.semantics == Semantics::Draft && report.truth != Truth::False);
+            forbidden |= applies && report.kind == "ProhibitionReport";
             reports.push(report);
         }
         let allowed = permitted && (!forbidden || model.conflict == Some(Conflict::Perm));
@@ -280,8 +297,83 @@ impl<'a> Reporter<'a> {
             policy: model.uid.clone(),
             policy_request: self.asked.id.clone(),
             decision: if allowed { "permit" } else { "deny" },
+            not_in_force,
             rule_reports: reports,
         }
+    }
+
+    /// An offer proposes and is not enforced; what was replaced is void (ODRL 2.2 Information Model, 2.1; the draft, 3).
+    fn not_in_force(&self) -> Option<&'static str> {
+        let model = self.policy.model();
+        match self.semantics {
+            Semantics::Force => None,
+            Semantics::Draft if !model.replaced_by.is_empty() => Some("replaced"),
+            Semantics::Draft if model.kind == Kind::Offer => Some("offer"),
+            Semantics::Draft => None,
+        }
+    }
+
+    /// Target, party and action of an obligation against the request.
+    fn premises_of_duty(&mut self, rule: &Rule) -> Vec<Premise> {
+        let is = |holds: bool| if holds { Truth::True } else { Truth::False };
+        let asked = |named: &str, thing: &Thing, facts: &Facts| {
+            if thing.iri == named || (thing.collection && facts.belongs(named, &thing.iri)) {
+                Truth::True
+            } else if thing.collection {
+                Truth::Unknown
+            } else {
+                Truth::False
+            }
+        };
+        let mut premises = Vec::new();
+        if let Some(target) = &rule.target {
+            premises.push(plain(PremiseKind::Target, asked(self.request.target, target, self.facts)));
+        }
+        if let Some(party) = &rule.assignee {
+            premises.push(plain(PremiseKind::Party, asked(self.request.assignee, party, self.facts)));
+        }
+        let tables = self.policy.tables();
+        let covered = match (tables.action(&rule.action), tables.action(self.request.action)) {
+            (Some(due), Some(asked)) => tables.covered(due).contains(asked),
+            _ => false,
+        };
+        premises.push(plain(PremiseKind::Action, is(covered)));
+        premises
+    }
+
+    /// Performance as an earlier report of the same rule has it, and what follows from it with the activation.
+    fn state_of(&mut self, iri: &str, kind: RuleKind, active: bool) -> DutyReport {
+        let performance_state = match self.known.performed.get(iri).map(String::as_str) {
+            Some("Performed") => "Performed",
+            Some("Unperformed") => "Unperformed",
+            _ => "Unknown",
+        };
+        let deontic_state = match (kind, active, performance_state) {
+            (RuleKind::Permission, true, "Performed") | (RuleKind::Permission, false, "Unperformed") => {
+                "Fulfilled"
+            }
+            (RuleKind::Permission, false, "Performed") => "Violated",
+            (RuleKind::Prohibition, true, "Performed") => "Violated",
+            (RuleKind::Prohibition, true, "Unperformed") => "Fulfilled",
+            _ => "NonSet",
+        };
+        let id = self.known.reports.get(iri).cloned().unwrap_or_else(|| self.mint());
+        DutyReport { id, rule: iri.to_owned(), performance_state, deontic_state, conditions: Vec::new() }
+    }
+
+    /// Remedies of a prohibition, consequences of an obligation.
+    fn below(&mut self, duties: &[Duty]) -> Vec<DutyReport> {
+        duties.iter().map(|duty| self.listed(duty)).collect()
+    }
+
+    fn listed(&mut self, duty: &Duty) -> DutyReport {
+        let own_name = duty.key.contains(':');
+        let iri = if own_name { duty.key.clone() } else { format!("{}#{}", self.policy.uid(), duty.key) };
+        let mut report = self.duty(&duty.key, &iri);
+        if self.semantics == Semantics::Draft {
+            report.conditions = self.below(&duty.consequences);
+        }
+        report
     }
 
     fn compiled(&self, index: usize) -> Option<&'a CompiledRule> {
@@ -303,8 +395,15 @@ impl<'a> Reporter<'a> {
             let duty = policy.duties().iter().find(|duty| duty.clause == (first + 1).to_string())?;
             let state = self.duty(&duty.key, &rule_iri);
             // What is known to be done or missed was active, whatever the constraints say now.
-            let (holds, premises) = self.conditions_of(rule);
+            let (holds, mut premises) = self.conditions_of(rule);
             let active = holds == Truth::True || state.deontic_state != "NonSet";
+            let mut conditions = Vec::new();
+            if self.semantics == Semantics::Draft {
+                let mut all = self.premises_of_duty(rule);
+                all.append(&mut premises);
+                premises = all;
+                conditions = self.below(&duty.consequences);
+            }
             return Some(RuleReport {
                 kind,
                 rule: rule_iri,
@@ -313,7 +412,8 @@ impl<'a> Reporter<'a> {
                 activation_state: if active { "Active" } else { "Inactive" },
                 duty: Some(state),
                 premises,
-                conditions: Vec::new(),
+                conditions,
+                truth: holds,
             });
         }
         // For each part the strongest truth among the alternatives, and the rule as a whole for each alternative.
@@ -325,10 +425,13 @@ impl<'a> Reporter<'a> {
             else {
                 continue;
             };
+            // By the draft a rule has an action and a target, and nothing is known of what it leaves out.
+            let left_out = (self.semantics == Semantics::Draft).then_some(Truth::Unknown);
+            let target = compiled.target.as_ref().map(|thing| self.context.thing(thing, self.request.target));
             let found = [
-                compiled.target.as_ref().map(|thing| self.context.thing(thing, self.request.target)),
+                target.or(left_out),
                 compiled.assignee.as_ref().map(|thing| self.context.thing(thing, self.request.assignee)),
-                (rule.action != ANY_ACTION).then(|| self.action(compiled)),
+                (rule.action != ANY_ACTION).then(|| self.action(compiled)).or(left_out),
             ];
             let whole = found.iter().flatten().copied().fold(Truth::True, both);
             matched = matched.max(whole);
@@ -349,17 +452,38 @@ impl<'a> Reporter<'a> {
         }
         let mut conditions = Vec::new();
         if rule.kind == RuleKind::Permission {
-            for duty in self.duties_of(rule, first) {
-                let report = self.duty(&duty.0, &duty.1);
+            let nodes: Vec<_> = self
+                .compiled(first)
+                .into_iter()
+                .flat_map(|compiled| compiled.duties.clone())
+                .map(|index| policy.program().duties.get(index as usize).map(|duty| duty.conditions.clone()))
+                .collect();
+            for (duty, nodes) in self.duties_of(rule, first).into_iter().zip(nodes) {
+                let mut report = self.duty(&duty.0, &duty.1);
                 let blocks = match self.semantics {
                     Semantics::Force => report.deontic_state == "Violated",
-                    Semantics::Draft => report.deontic_state != "Fulfilled",
+                    Semantics::Draft if report.deontic_state == "Fulfilled" => false,
+                    // Inactive, and so no condition, is what is known not to hold.
+                    Semantics::Draft => nodes.is_none_or(|nodes| self.context.all(nodes) != Truth::False),
                 };
                 if blocks {
                     active = Truth::False;
                 }
+                if self.semantics == Semantics::Draft {
+                    let listed = policy.duties().iter().find(|listed| listed.clause == duty.2);
+                    report.conditions = listed.map(|duty| self.below(&duty.consequences)).unwrap_or_default();
+                }
                 conditions.push(report);
             }
+        }
+        let mut state = None;
+        if self.semantics == Semantics::Draft {
+            if rule.kind == RuleKind::Prohibition {
+                let number = first + 1;
+                let remedies = policy.duties().iter().filter(|duty| duty.role == DutyRole::Remedy(number));
+                conditions = remedies.map(|duty| self.listed(duty)).collect();
+            }
+            state = Some(self.state_of(&rule_iri, rule.kind, active == Truth::True));
         }
         Some(RuleReport {
             kind,
@@ -367,9 +491,10 @@ impl<'a> Reporter<'a> {
             rule_request: self.asked.rule.clone(),
             attempt_state: "Attempted",
             activation_state: if active == Truth::True { "Active" } else { "Inactive" },
-            duty: None,
+            duty: state,
             premises,
             conditions,
+            truth: active,
         })
     }
 
@@ -404,8 +529,8 @@ impl<'a> Reporter<'a> {
         (all, premises)
     }
 
-    /// Keys and IRIs of a permission's duties.
-    fn duties_of(&self, rule: &Rule, index: usize) -> Vec<(String, String)> {
+    /// Keys, IRIs and clauses of a permission's duties.
+    fn duties_of(&self, rule: &Rule, index: usize) -> Vec<(String, String, String)> {
         let number = index + 1;
         let clauses = (1..=rule.duties.len()).map(|below| format!("{number}.{below}"));
         clauses
@@ -413,7 +538,7 @@ impl<'a> Reporter<'a> {
             .filter_map(|(clause, duty)| {
                 let listed = self.policy.duties().iter().find(|listed| listed.clause == clause)?;
                 let iri = duty.uid.clone().unwrap_or_else(|| format!("{}#{}", self.policy.uid(), listed.key));
-                Some((listed.key.clone(), iri))
+                Some((listed.key.clone(), iri, clause))
             })
             .collect()
     }
@@ -432,6 +557,7 @@ impl<'a> Reporter<'a> {
             rule: iri.to_owned(),
             performance_state,
             deontic_state,
+            conditions: Vec::new(),
         }
     }
 
@@ -609,14 +735,23 @@ impl TurtleWriter {
             self.premise(name, premise);
         }
         for duty in &rule.conditions {
-            let lines = [
-                "a report:DutyReport".to_owned(),
-                "report:attemptState report:Attempted".to_owned(),
-                format!("report:rule {}", iri(&duty.rule)),
-                format!("report:performanceState report:{}", duty.performance_state),
-                format!("report:deonticState report:{}", duty.deontic_state),
-            ];
-            self.node(&duty.id, &lines);
+            self.duty(duty);
+        }
+    }
+
+    fn duty(&mut self, duty: &DutyReport) {
+        let mut lines = vec![
+            "a report:DutyReport".to_owned(),
+            "report:attemptState report:Attempted".to_owned(),
+            format!("report:rule {}", iri(&duty.rule)),
+            format!("report:performanceState report:{}", duty.performance_state),
+            format!("report:deonticState report:{}", duty.deontic_state),
+        ];
+        lines
+            .extend(duty.conditions.iter().map(|below| format!("report:conditionReport {}", iri(&below.id))));
+        self.node(&duty.id, &lines);
+        for below in &duty.conditions {
+            self.duty(below);
         }
     }
 

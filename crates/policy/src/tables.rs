@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::problem::nearest;
-use crate::profile::{ActionInfo, Label, Lang, OperandInfo, Operator, label_in};
+use crate::profile::{ActionInfo, Combinations, Label, Lang, OperandInfo, Operator, label_in};
 use crate::value::hash;
 use crate::vocab::short;
 
@@ -138,6 +138,8 @@ pub(crate) struct Tables {
     /// Names of operators that are not ODRL's.
     pub operators: BTreeMap<String, Operator>,
     pub taxonomies: BTreeMap<String, Taxonomy>,
+    /// By profile, what it demands of the constraints of one rule together.
+    pub combinations: BTreeMap<String, Combinations>,
 }
 
 impl Tables {

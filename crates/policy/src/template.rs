@@ -9,10 +9,12 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use crate::lint::NEVER_HOLDS;
 use crate::policy::Policy;
-use crate::problem::nearest;
+use crate::problem::{BAD_VALUE, nearest};
 use crate::profile::{Lang, Profiles};
 use crate::refusal::Refusal;
+use crate::value::{Decimal, parse_duration, parse_instant};
 use crate::vocab::{FAIRLEAD_PROFILE, IDSC};
 
 crate::refusal_codes! {
@@ -70,6 +72,33 @@ impl Parameter {
     pub fn label(&self, lang: Lang) -> &str {
         pick(&self.label, lang)
     }
+
+    /// Whether a value can stand in this blank, as far as its type tells.
+    ///
+    /// # Errors
+    /// `policy/bad-value`, with what is expected.
+    pub fn check(&self, value: &str) -> Result<(), Refusal> {
+        let (good, expected) = match self.kind {
+            ParameterType::Number => (
+                Decimal::parse(value).is_some_and(|number| number >= Decimal::whole(0)),
+                "a number that is not negative",
+            ),
+            ParameterType::Time => {
+                (parse_instant(value).is_some(), "a date or time, e.g. 2026-12-31T23:59:59+08:00")
+            }
+            ParameterType::Duration => (parse_duration(value).is_some(), "a duration, e.g. P30D"),
+            ParameterType::Iri => {
+                (value.contains(':') && !value.contains(char::is_whitespace), "an IRI without spaces")
+            }
+            ParameterType::Symbol | ParameterType::List | ParameterType::Action | ParameterType::Text => {
+                (!value.is_empty(), "a value")
+            }
+        };
+        if good {
+            return Ok(());
+        }
+        Err(Refusal::new(&BAD_VALUE, format!("`{value}` for `{}`; expected {expected}", self.name)))
+    }
 }
 
 /// A policy with blanks.
@@ -118,6 +147,7 @@ impl Template {
                         format!("`{}` of template `{}`", parameter.name, self.name),
                     )
                 })?;
+            parameter.check(value)?;
             let value = if parameter.kind == ParameterType::List {
                 json!(value.split(',').map(str::trim).collect::<Vec<_>>())
             } else {
@@ -214,7 +244,13 @@ pub fn offer(
         policy.insert("odrl:conflict".into(), json!({"@id": "odrl:prohibit"}));
     }
     policy.extend(rules.into_iter().map(|(member, list)| (member, Json::Array(list))));
-    Policy::from_json(&Json::Object(policy).to_string(), profiles).map_err(|problems| problems.first())
+    let policy = Policy::from_json(&Json::Object(policy).to_string(), profiles)
+        .map_err(|problems| problems.first())?;
+    // Each value may be right by itself: a beginning after the end leaves nothing that could be permitted.
+    match policy.lint().into_iter().find(|problem| problem.code.code == NEVER_HOLDS.code) {
+        Some(problem) => Err(Refusal::new(&NEVER_HOLDS, format!("`{}`", problem.term))),
+        None => Ok(policy),
+    }
 }
 
 /// Permissions for the same action and party become one: all their constraints and duties hold together.
@@ -315,6 +351,12 @@ mod tests {
         assert_eq!(code("count", BTreeMap::new()), "policy/missing-parameter");
         assert_eq!(code("count", value("count", "many")), "policy/bad-value");
         assert_eq!(code("allow", value("count", "1")), "policy/unknown-parameter");
+        assert_eq!(code("count", value("count", "-3")), "policy/bad-value");
+        let interval = BTreeMap::from([
+            ("from".to_owned(), "2027-01-01".to_owned()),
+            ("until".to_owned(), "2026-01-01".to_owned()),
+        ]);
+        assert_eq!(code("interval", interval), "policy/never-holds");
         assert_eq!(code("duration", value("duration", "30 days")), "policy/bad-value");
         assert_eq!(named("cuont").unwrap_err().detail, "`cuont`; did you mean `count`?");
     }

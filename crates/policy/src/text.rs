@@ -148,7 +148,11 @@ pub(crate) fn right(lang: Lang, right: &Right) -> String {
             let _ = text;
             instant(lang, UnixMillis(*lo))
         }
-        Right::Instant { text, .. } => date_time(lang, text, " (no time zone)", "（未註明時區）"),
+        Right::Instant { text, .. } => {
+            let unzoned =
+                if lang == Lang::ZhHans { "（未注明时区）" } else { "（未註明時區）" };
+            date_time(lang, text, " (no time zone)", unzoned)
+        }
         Right::Day { text, .. } => {
             let (day, zone) = text.split_at_checked(10).unwrap_or((text, ""));
             let zone = if zone == "Z" { "+00:00" } else { zone };

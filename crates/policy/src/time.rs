@@ -30,7 +30,14 @@ impl fmt::Display for UnixMillis {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(instant) => write!(out, "{instant:.3}"),
-            Err(_) => write!(out, "out-of-range({} ms)", self.0),
+            // The calendar of four digits ends some hours later than the timestamps of the library.
+            Err(_) => {
+                let since = jiff::SignedDuration::from_millis(self.0);
+                match jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since) {
+                    Ok(civil) => write!(out, "{civil:.3}Z"),
+                    Err(_) => write!(out, "out-of-range({} ms)", self.0),
+                }
+            }
         }
     }
 }

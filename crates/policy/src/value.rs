@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use jiff::SignedDuration;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
 
 use crate::time::UnixMillis;
 use crate::vocab::XSD;
@@ -231,23 +231,62 @@ pub(crate) fn parse_instant(text: &str) -> Option<Right> {
     if text.contains('T') { parse_date_time(text) } else { parse_day(text) }
 }
 
+/// As XML Schema writes it and no other way: `2026-12-31T24:00:00Z` is the end of the day, `+08` is no zone. Seconds may be
+/// left out, as the specification's own examples do (`2023-12-31T06:00Z`).
 fn parse_date_time(text: &str) -> Option<Right> {
-    // The specification's own examples leave out seconds (`2023-12-31T06:00Z`), which jiff accepts too.
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        let millis = instant.as_millisecond();
-        return Some(Right::Instant { lo: millis, hi: millis, text: UnixMillis(millis).to_string() });
-    }
-    let civil: jiff::civil::DateTime = text.parse().ok()?;
-    let millis = Timestamp::UNIX_EPOCH
-        .checked_add(civil.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)))
-        .ok()?
-        .as_millisecond();
+    let (day, time) = text.split_once('T')?;
+    let date: Date = Some(day).filter(|day| day.len() == 10)?.parse().ok()?;
+    let zone = time.find(['Z', '+', '-']).and_then(|at| time.get(at..)).unwrap_or_default();
+    let clock = time_of_day(time.strip_suffix(zone)?)?;
+    let offset = if zone.is_empty() { None } else { Some(zone_millis(zone)?) };
+    let days = i64::from(date.since(jiff::civil::date(1970, 1, 1)).ok()?.get_days());
+    let local = days.checked_mul(DAY_MILLIS)?.checked_add(clock)?;
+    let millis = local.checked_sub(offset.unwrap_or(0))?;
     let shown = UnixMillis(millis).to_string();
+    if offset.is_some() {
+        return Some(Right::Instant { lo: millis, hi: millis, text: shown });
+    }
     Some(Right::Instant {
         lo: millis.checked_sub(ZONE_SPREAD_MILLIS)?,
         hi: millis.checked_add(ZONE_SPREAD_MILLIS)?,
         text: shown.strip_suffix('Z')?.to_owned(),
     })
+}
+
+/// Milliseconds of `hh:mm`, `hh:mm:ss` or `hh:mm:ss.f…`; anything finer than a millisecond is cut off.
+fn time_of_day(text: &str) -> Option<i64> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return None,
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => (whole, fraction),
+        Some(_) => return None,
+        None => (text, ""),
+    };
+    let mut parts = whole.split(':').map(two_digits);
+    let (hours, minutes) = (parts.next()??, parts.next()??);
+    let seconds = match parts.next() {
+        Some(seconds) => seconds?,
+        None if fraction.is_empty() => 0,
+        None => return None,
+    };
+    let fraction: i64 = fraction.chars().chain("000".chars()).take(3).collect::<String>().parse().ok()?;
+    let millis = hours * 3_600_000 + minutes * 60_000 + seconds * 1_000 + fraction;
+    let good = parts.next().is_none() && minutes < 60 && seconds < 60 && millis <= DAY_MILLIS;
+    good.then_some(millis)
+}
+
+/// The offset of `Z` or `±hh:mm` from UTC.
+fn zone_millis(zone: &str) -> Option<i64> {
+    if zone == "Z" {
+        return Some(0);
+    }
+    let (sign, rest) = zone.split_at_checked(1)?;
+    let (hours, minutes) = rest.split_once(':')?;
+    let (hours, minutes) = (two_digits(hours)?, two_digits(minutes)?);
+    if minutes > 59 || hours * 60 + minutes > 14 * 60 {
+        return None;
+    }
+    let offset = (hours * 60 + minutes) * 60_000;
+    Some(if sign == "-" { -offset } else { offset })
 }
 
 fn parse_day(text: &str) -> Option<Right> {
@@ -424,6 +463,10 @@ mod tests {
         let Some(Right::Instant { lo, hi, text }) = parse_instant("2026-12-31T12:00:00") else { panic!() };
         assert_eq!((hi - noon, noon - lo), (14 * 3_600_000, 14 * 3_600_000));
         assert_eq!(text, "2026-12-31T12:00:00.000");
+        assert_eq!(parse_instant("2026-12-31T24:00:00Z"), parse_instant("2027-01-01T00:00:00Z"));
+        let Some(Right::Instant { text, .. }) = parse_instant("9999-12-31T23:59:59Z") else { panic!() };
+        assert_eq!(text, "9999-12-31T23:59:59.000Z");
+        assert_eq!(parse_instant(&text).map(|right| right.text()), Some(text));
         let midnight = at("2026-12-30T16:00:00Z");
         assert_eq!(
             parse_instant("2026-12-31+08:00"),
@@ -435,6 +478,11 @@ mod tests {
             "2026-12-31T25:00:00Z",
             "tomorrow",
             "2026-12-31+8:00",
+            "2026-12-31T12:00:00+08",
+            "2026-12-31T12:00:00+08:00[Asia/Shanghai]",
+            "2026-12-31T24:00:01Z",
+            "2026-12-31T12:00:60Z",
+            "2026-12-31T12:00:00+14:01",
             "31.12.2026",
             "２０２６",
         ] {

@@ -47,6 +47,8 @@ pub(crate) struct Known {
     pub facts: Facts,
     /// The earlier report of each duty.
     pub reports: BTreeMap<String, String>,
+    /// The performance state of each rule with an earlier report.
+    pub performed: BTreeMap<String, String>,
 }
 
 /// The request.
@@ -58,6 +60,51 @@ pub(crate) struct Asked {
     pub action: String,
     pub target: String,
     pub assignee: String,
+}
+
+/// What one text says of each operand, before it becomes facts: several values of one operand are held together, whatever
+/// their order.
+#[derive(Default)]
+struct Gathered(BTreeMap<String, Value>);
+
+impl Gathered {
+    /// Adds a value: symbols become a set, anything else may be said again but not otherwise.
+    fn say(&mut self, operand: &str, value: Value) -> Result<(), Problems> {
+        let held = match (self.0.remove(operand), value) {
+            (None, value) => value,
+            (Some(held), value) if held == value => held,
+            (Some(held), value) => match (symbols_of(&held), symbols_of(&value)) {
+                (Some(mut all), Some(more)) => {
+                    all.extend(more);
+                    all.sort();
+                    all.dedup();
+                    Value::Symbols(all)
+                }
+                _ => {
+                    let both = format!("{}: {held} and {value}", crate::vocab::short(operand));
+                    return Err(bad(both, "one value of an operand that is measured"));
+                }
+            },
+        };
+        self.0.insert(operand.to_owned(), held);
+        Ok(())
+    }
+
+    /// What this text says replaces what was known. The world is what is true: its facts satisfy any demand for a source.
+    fn enter(self, facts: Facts) -> Facts {
+        let now = facts.now();
+        self.0
+            .into_iter()
+            .fold(facts, |facts, (operand, value)| facts.with(&operand, value, Source::LocalCounter, now))
+    }
+}
+
+fn symbols_of(value: &Value) -> Option<Vec<Symbol>> {
+    match value {
+        Value::Symbol(one) => Some(vec![one.clone()]),
+        Value::Symbols(list) => Some(list.clone()),
+        Value::Instant(_) | Value::Duration(_) | Value::Number(..) => None,
+    }
 }
 
 #[derive(Deserialize)]
@@ -117,7 +164,7 @@ impl Known {
             let state = known.ok_or_else(|| bad(state.clone(), "pending, fulfilled or violated"))?;
             facts = facts.duty(duty, state);
         }
-        Ok(Self { now, facts, reports: BTreeMap::new() })
+        Ok(Self { now, facts, reports: BTreeMap::new(), performed: BTreeMap::new() })
     }
 
     fn from_graph(graph: &Graph, profiles: &Profiles) -> Result<Self, Problems> {
@@ -148,7 +195,8 @@ impl Known {
             None => None,
         };
         let mut facts = Facts::at(now.unwrap_or(UnixMillis(0)));
-        let mut reports = BTreeMap::new();
+        let mut gathered = Gathered::default();
+        let (mut reports, mut performed) = (BTreeMap::new(), BTreeMap::new());
         for subject in graph.subjects() {
             for object in graph.objects(subject, &odrl("partOf")) {
                 if let Some(collection) = node_name(object)
@@ -158,25 +206,36 @@ impl Known {
                 }
             }
             if counts(subject) {
-                facts = stated(graph, subject, facts, profiles)?;
+                stated(graph, subject, &mut gathered, profiles)?;
             }
             let rule_reports = graph.objects(subject, &format!("{REPORT}ruleReport"));
             for object in rule_reports.iter().filter(|_| counts(subject)) {
                 if let Some(report) = node_name(object) {
-                    facts = duty_report(graph, &report, facts, &mut reports);
+                    facts = duty_report(graph, &report, facts, &mut reports, &mut performed);
                 }
             }
             if counts(subject) {
-                facts = duty_report(graph, subject, facts, &mut reports);
+                facts = duty_report(graph, subject, facts, &mut reports, &mut performed);
             }
         }
-        Ok(Self { now, facts, reports })
+        Ok(Self { now, facts: gathered.enter(facts), reports, performed })
     }
 }
 
 /// An earlier duty report: which duty, and how it stands.
-fn duty_report(graph: &Graph, report: &str, facts: Facts, reports: &mut BTreeMap<String, String>) -> Facts {
+fn duty_report(
+    graph: &Graph,
+    report: &str,
+    facts: Facts,
+    reports: &mut BTreeMap<String, String>,
+    performed: &mut BTreeMap<String, String>,
+) -> Facts {
     let rule = graph.objects(report, &format!("{REPORT}rule")).first().and_then(node_name);
+    let performance = graph.objects(report, &format!("{REPORT}performanceState")).first().and_then(node_name);
+    let performance = performance.as_deref().and_then(|state| state.strip_prefix(REPORT));
+    if let (Some(rule), Some(performance)) = (&rule, performance) {
+        performed.insert(rule.clone(), performance.to_owned());
+    }
     let state = graph.objects(report, &format!("{REPORT}deonticState")).first().and_then(node_name);
     let (Some(rule), Some(state)) = (rule, state) else { return facts };
     let state = match state.strip_prefix(REPORT) {
@@ -205,14 +264,16 @@ impl Asked {
             let name = |thing: &Option<crate::model::Thing>| {
                 thing.as_ref().map(|thing| thing.iri.clone()).unwrap_or_default()
             };
+            let mut gathered = Gathered::default();
             for constraint in rule.constraints.iter().chain(&rule.refinements) {
-                if let crate::model::Constraint::Atom(atom) = constraint
-                    && let Some(right) = atom.rights.first()
-                {
-                    let facts = std::mem::replace(&mut known.facts, Facts::at(UnixMillis(0)));
-                    known.facts = add(facts, &atom.operand.iri, value_of(right));
+                if let crate::model::Constraint::Atom(atom) = constraint {
+                    for right in &atom.rights {
+                        gathered.say(&atom.operand.iri, value_of(right, atom.unit.as_deref()))?;
+                    }
                 }
             }
+            let facts = std::mem::replace(&mut known.facts, Facts::at(UnixMillis(0)));
+            known.facts = gathered.enter(facts);
             return Ok(Self {
                 rule: rule.uid.clone().unwrap_or_else(|| request.uid.clone()),
                 action: rule.action.clone(),
@@ -233,7 +294,7 @@ impl Asked {
         Ok(Self {
             rule: id.clone(),
             id,
-            action: current_action(&expand_vocab(&request.action, &Vec::new()), profiles),
+            action: profiles.current_action(&expand_vocab(&request.action, &Vec::new())),
             target: request.target,
             assignee: request.assignee,
         })
@@ -265,29 +326,30 @@ impl Asked {
             ),
         };
         let mut action_node = one(&rule, &action).unwrap_or_default();
-        let mut facts = std::mem::replace(&mut known.facts, Facts::at(UnixMillis(0)));
+        let mut gathered = Gathered::default();
         for object in graph.objects(&rule, &odrl("constraint")) {
             if let Some(constraint) = node_name(object) {
-                facts = stated(graph, &constraint, facts, profiles)?;
+                stated(graph, &constraint, &mut gathered, profiles)?;
             }
         }
         if let Some(value) = one(&action_node, &format!("{RDF}value")) {
             for object in graph.objects(&action_node, &odrl("refinement")) {
                 if let Some(constraint) = node_name(object) {
-                    facts = stated(graph, &constraint, facts, profiles)?;
+                    stated(graph, &constraint, &mut gathered, profiles)?;
                 }
             }
             action_node = value;
         }
         for object in graph.objects(request, &format!("{SOTW}requestParameter")) {
             if let Some(parameter) = node_name(object) {
-                facts = request_parameter(graph, &parameter, facts, profiles)?;
+                request_parameter(graph, &parameter, &mut gathered, profiles)?;
             }
         }
-        known.facts = facts;
+        let facts = std::mem::replace(&mut known.facts, Facts::at(UnixMillis(0)));
+        known.facts = gathered.enter(facts);
         Ok(Self {
             id: request.to_owned(),
-            action: current_action(&action_node, profiles),
+            action: profiles.current_action(&action_node),
             target: one(&rule, &target).unwrap_or_default(),
             assignee: one(&rule, &assignee).unwrap_or_default(),
             rule,
@@ -295,51 +357,63 @@ impl Asked {
     }
 }
 
-/// A deprecated action stands for the one that replaces it, as in policies.
-fn current_action(action: &str, profiles: &Profiles) -> String {
-    profiles.tables.deprecated.get(action).cloned().unwrap_or_else(|| action.to_owned())
-}
-
 /// `sotw:value` with `sotw:describesFeature sotw:DeliveryChannel`: the feature is the operand's name in capitals.
 fn request_parameter(
     graph: &Graph,
     parameter: &str,
-    facts: Facts,
+    gathered: &mut Gathered,
     profiles: &Profiles,
-) -> Result<Facts, Problems> {
+) -> Result<(), Problems> {
     let feature = graph.objects(parameter, &format!("{SOTW}describesFeature")).first().and_then(node_name);
-    let value = graph.objects(parameter, &format!("{SOTW}value")).first();
-    let (Some(feature), Some(value)) = (feature, value) else { return Ok(facts) };
+    let Some(feature) = feature else { return Ok(()) };
     let name = feature.strip_prefix(SOTW).unwrap_or(&feature);
     let mut letters = name.chars();
     let first: String = letters.next().map(|c| c.to_lowercase().collect()).unwrap_or_default();
-    term_fact(facts, &odrl(&format!("{first}{}", letters.as_str())), value, profiles)
+    let operand = odrl(&format!("{first}{}", letters.as_str()));
+    let unit = unit_of(graph, parameter);
+    for value in graph.objects(parameter, &format!("{SOTW}value")) {
+        term_fact(gathered, &operand, value, unit.as_deref(), profiles)?;
+    }
+    Ok(())
 }
 
 /// A node that says «operand is value» in the terms of a constraint.
-fn stated(graph: &Graph, node: &str, facts: Facts, profiles: &Profiles) -> Result<Facts, Problems> {
+fn stated(graph: &Graph, node: &str, gathered: &mut Gathered, profiles: &Profiles) -> Result<(), Problems> {
     let operand = graph.objects(node, &odrl("leftOperand")).first().and_then(node_name);
-    let value = graph.objects(node, &odrl("rightOperand")).first();
     let operator = graph.objects(node, &odrl("operator")).first().and_then(node_name);
-    match (operand, value) {
-        (Some(operand), Some(value)) if operator.is_none_or(|operator| operator == odrl("eq")) => {
-            term_fact(facts, &operand, value, profiles)
-        }
-        _ => Ok(facts),
+    let Some(operand) = operand.filter(|_| operator.is_none_or(|operator| operator == odrl("eq"))) else {
+        return Ok(());
+    };
+    let unit = unit_of(graph, node);
+    for value in graph.objects(node, &odrl("rightOperand")) {
+        term_fact(gathered, &operand, value, unit.as_deref(), profiles)?;
     }
+    Ok(())
 }
 
-fn term_fact(facts: Facts, operand: &str, value: &Term, profiles: &Profiles) -> Result<Facts, Problems> {
+fn unit_of(graph: &Graph, node: &str) -> Option<String> {
+    let unit = graph.objects(node, &odrl("unit")).first()?;
+    node_name(unit).or_else(|| literal_text(unit).map(str::to_owned))
+}
+
+fn term_fact(
+    gathered: &mut Gathered,
+    operand: &str,
+    value: &Term,
+    unit: Option<&str>,
+    profiles: &Profiles,
+) -> Result<(), Problems> {
     let text = match value {
         Term::NamedNode(node) => node.as_str(),
         Term::Literal(literal) => literal.value(),
-        Term::BlankNode(_) => return Ok(facts),
+        Term::BlankNode(_) => return Ok(()),
     };
     let known = profiles.tables.operands.get(operand);
     // What no profile knows cannot be asked for by a policy either.
-    let Some(info) = known else { return Ok(facts) };
-    let value = value_from(text, info.kind).ok_or_else(|| bad(text, "a value of the operand's type"))?;
-    Ok(add(facts, operand, value))
+    let Some(info) = known else { return Ok(()) };
+    let value =
+        value_from(text, unit, info.kind).ok_or_else(|| bad(text, "a value of the operand's type"))?;
+    gathered.say(operand, value)
 }
 
 pub(crate) fn add_json(
@@ -352,10 +426,19 @@ pub(crate) fn add_json(
     let iri = expand_vocab(operand, &Vec::new());
     let info =
         profiles.tables.operands.get(&iri).ok_or_else(|| bad(operand, "an operand of a known profile"))?;
-    let one = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => value_from(text, info.kind),
-        serde_json::Value::Number(number) => value_from(&number.to_string(), info.kind),
+    let plain = |value: &serde_json::Value, unit: Option<&str>| match value {
+        serde_json::Value::String(text) => value_from(text, unit, info.kind),
+        serde_json::Value::Number(number) => value_from(&number.to_string(), unit, info.kind),
         _ => None,
+    };
+    // `{"value": 5, "unit": "ex:EUR"}` is a number with its unit.
+    let one = |value: &serde_json::Value| match value {
+        serde_json::Value::Object(members) if members.len() == 2 => {
+            let unit = members.get("unit")?.as_str()?;
+            let unit = crate::vocab::expand_prefixed(unit, &Vec::new()).unwrap_or_else(|| unit.to_owned());
+            plain(members.get("value")?, Some(&unit))
+        }
+        other => plain(other, None),
     };
     let read = match value {
         serde_json::Value::Array(list) => {
@@ -372,22 +455,17 @@ pub(crate) fn add_json(
     Ok(facts.with(&iri, value, source, now))
 }
 
-/// The world is what is true: its facts satisfy any demand for a source.
-fn add(facts: Facts, operand: &str, value: Value) -> Facts {
-    let now = facts.now();
-    facts.with(operand, value, Source::LocalCounter, now)
-}
-
-fn value_from(text: &str, kind: OperandType) -> Option<Value> {
+fn value_from(text: &str, unit: Option<&str>, kind: OperandType) -> Option<Value> {
     match kind {
         OperandType::Instant => instant(text).map(Value::Instant),
         OperandType::Since | OperandType::Duration => match parse_duration(text) {
             Some(Right::Duration { lo, hi, .. }) if lo == hi => Some(Value::Duration(lo)),
-            Some(_) => None,
+            // Months have no one length: the fact is kept as it stands, and compares with nothing.
+            Some(right) => Some(Value::symbol(&right.text())),
             None => instant(text).map(Value::Instant),
         },
         OperandType::Number | OperandType::Count => {
-            Decimal::parse(text).map(|number| Value::Number(number, None))
+            Decimal::parse(text).map(|number| Value::Number(number, unit.map(Symbol::new)))
         }
         OperandType::Symbol | OperandType::Ordered | OperandType::Text | OperandType::Opaque => {
             Some(Value::symbol(text))
@@ -395,12 +473,13 @@ fn value_from(text: &str, kind: OperandType) -> Option<Value> {
     }
 }
 
-fn value_of(right: &Right) -> Value {
+fn value_of(right: &Right, unit: Option<&str>) -> Value {
     match right {
         Right::Instant { lo, .. } => Value::Instant(UnixMillis(*lo)),
         Right::Day { start_lo, .. } => Value::Instant(UnixMillis(*start_lo)),
-        Right::Duration { lo, .. } => Value::Duration(*lo),
-        Right::Number(number) => Value::Number(*number, None),
+        Right::Duration { lo, hi, .. } if lo == hi => Value::Duration(*lo),
+        Right::Duration { text, .. } => Value::symbol(text),
+        Right::Number(number) => Value::Number(*number, unit.map(Symbol::new)),
         Right::Symbol(text) | Right::Text(text) => Value::symbol(text),
     }
 }

@@ -142,3 +142,49 @@ fn shapes_of_the_odrl_recommendation() {
         }
     }
 }
+
+#[test]
+fn what_would_be_read_otherwise_than_written_is_refused() {
+    let profiles = policy::Profiles::shipped();
+    let set = |members: &str| format!(r#"{{"@type":"Set","@id":"urn:p","target":"urn:d",{members}}}"#);
+    let permit = |action: &str| set(&format!(r#""permission":[{{"action":{action}}}]"#));
+    let count = |right: &str| {
+        set(&format!(
+            r#""permission":[{{"action":"read","constraint":[{{"leftOperand":"count","operator":"lteq","rightOperand":{right}}}]}}]"#
+        ))
+    };
+    let cases = [
+        (permit(r#"{"@id":"odrl:read","includedIn":"odrl:transfer"}"#), Some("includedIn")),
+        (permit(r#"{"@id":"odrl:read","implies":"odrl:print"}"#), Some("implies")),
+        (permit(r#"{"@id":"odrl:read","includedIn":"odrl:use"}"#), None),
+        (
+            set(r#""@context":{"@vocab":"http://evil.example/"},"permission":[{"action":"read"}]"#),
+            Some("evil.example"),
+        ),
+        (
+            set(r#""@context":{"@vocab":"http://www.w3.org/ns/odrl/2/"},"permission":[{"action":"read"}]"#),
+            None,
+        ),
+        (count(r#"{"@value":"3","@language":"en"}"#), Some("3")),
+        (count(r#"{"@value":"3"}"#), None),
+    ];
+    for (text, term) in cases {
+        let read =
+            policy::Policy::from_json(&text, &profiles).map(|_| ()).map_err(|problems| problems.to_string());
+        match term {
+            None => assert_eq!(read, Ok(()), "{text}"),
+            Some(term) => assert!(read.unwrap_err().contains(term), "{text}"),
+        }
+    }
+}
+
+#[test]
+fn problems_of_turtle_name_the_way_to_them() {
+    let text = "@prefix odrl: <http://www.w3.org/ns/odrl/2/> . <urn:p> a odrl:Set ; odrl:permission [ odrl:action odrl:read ; odrl:target <urn:d> ;
+        odrl:constraint [ odrl:leftOperand odrl:count ; odrl:operator odrl:lteq ; odrl:rightOperand 1 ],
+          [ odrl:leftOperand odrl:cuont ; odrl:operator odrl:lteq ; odrl:rightOperand 1 ] ] .";
+    let problems = policy::Policy::from_turtle(text, "", &policy::Profiles::shipped()).unwrap_err();
+    let path = problems.list()[0].at.path.clone();
+    assert!(path.contains("permission") && path.contains("constraint/"), "{path}");
+    assert!(!path.contains("[]"), "{path}");
+}

@@ -97,3 +97,116 @@ fn a_clean_policy_has_none() {
     );
     assert_eq!(lints(&rules), []);
 }
+
+fn codes_of(text: &str, now: Option<&str>) -> Vec<String> {
+    let profiles = Profiles::shipped();
+    let policy = if text.starts_with('@') {
+        Policy::from_turtle(text, "", &profiles)
+    } else {
+        Policy::from_json(text, &profiles)
+    };
+    let policy = policy.unwrap_or_else(|problems| panic!("{problems}"));
+    let now = now.map(|text| policy::time::UnixMillis::parse_rfc3339(text).unwrap());
+    let found = now.map_or_else(|| policy.lint(), |now| policy.lint_at(now));
+    found.into_iter().map(|problem| problem.code.code.to_owned()).collect()
+}
+
+#[test]
+fn doubts_that_are_there_are_told_and_others_are_not() {
+    let set = |rules: &str| format!(r#"{{"@type":"Set","@id":"urn:p",{rules}}}"#);
+    let targeted = |rules: &str| set(&format!(r#""target":"urn:d",{rules}"#));
+    let permit = |parts: &str| format!(r#""permission":[{{{parts}}}]"#);
+    let by = |day: &str| atom("dateTime", "lteq", &format!("\"{day}\""));
+    let duty = |who: &str, day: &str| {
+        format!(
+            r#""permission":[{{"action":"read","assignee":"urn:b"}}],"obligation":[{{"action":"delete","assignee":"{who}","assigner":"urn:a","constraint":[{}]}}]"#,
+            by(day)
+        )
+    };
+    let conflict = |target: &str, constraint: &str| {
+        set(&format!(
+            r#""permission":[{{"action":"read","target":"urn:d","constraint":[{}]}}],"prohibition":[{{"action":"read","target":"{target}","constraint":[{constraint}]}}]"#,
+            atom("purpose", "isA", "\"dpv:AcademicResearch\"")
+        ))
+    };
+    let cases = [
+        (targeted(&permit(r#""action":"copy""#)), "policy/deprecated-term", true),
+        (targeted(&permit(r#""action":"lend""#)), "policy/deprecated-term", true),
+        (targeted(&permit(r#""action":"reproduce""#)), "policy/deprecated-term", false),
+        (
+            targeted(&permit(&format!(
+                r#""action":"read","constraint":[{}]"#,
+                atom("payAmount", "lteq", "5")
+            ))),
+            "policy/unit-missing",
+            true,
+        ),
+        (
+            targeted(&permit(&format!(
+                r#""action":"read","constraint":[{}]"#,
+                atom("purpose", "isAllOf", "[\"dpv:Marketing\"]")
+            ))),
+            "policy/single-all-of",
+            true,
+        ),
+        (targeted(&duty("urn:b", "2020-01-01T00:00:00Z")), "policy/deadline-passed", true),
+        (targeted(&duty("urn:b", "2030-01-01T00:00:00Z")), "policy/deadline-passed", false),
+        (targeted(&duty("urn:stranger", "2030-01-01T00:00:00Z")), "policy/nobody-performs", true),
+        (targeted(&duty("urn:b", "2030-01-01T00:00:00Z")), "policy/nobody-performs", false),
+        (
+            targeted(
+                r#""conflict":"prohibit","permission":[{"action":"read"}],"prohibition":[{"action":"use"}]"#,
+            ),
+            "policy/prohibited-permission",
+            true,
+        ),
+        (
+            targeted(
+                r#""conflict":"prohibit","permission":[{"action":"use"}],"prohibition":[{"action":"print"}]"#,
+            ),
+            "policy/prohibited-permission",
+            false,
+        ),
+        (set(&permit(r#""action":"read""#)), "policy/no-target", true),
+        (targeted(&permit(r#""action":"read""#)), "policy/no-target", false),
+        (
+            conflict("urn:d", &atom("purpose", "isA", "\"dpv:AcademicResearch\"")),
+            "policy/voiding-conflict",
+            true,
+        ),
+        (
+            conflict("urn:other", &atom("purpose", "isA", "\"dpv:AcademicResearch\"")),
+            "policy/voiding-conflict",
+            false,
+        ),
+        (conflict("urn:d", &atom("purpose", "isA", "\"dpv:Marketing\"")), "policy/voiding-conflict", false),
+        (
+            targeted(
+                r#""permission":[{"action":"read","duty":[{"@id":"urn:x","action":"compensate"}]},{"action":"print","duty":[{"@id":"urn:x","action":"inform"}]}]"#,
+            ),
+            "policy/shared-name",
+            true,
+        ),
+    ];
+    for (text, code, expected) in cases {
+        let found = codes_of(&text, Some("2026-11-28T00:00:00Z"));
+        assert_eq!(found.iter().any(|known| known == code), expected, "{code}: {found:?}\n{text}");
+    }
+}
+
+#[test]
+fn a_policy_of_many_constraints_is_not_analysed_and_says_so() {
+    let many: Vec<String> = (0..3_500).map(|number| atom("count", "neq", &number.to_string())).collect();
+    let text = format!(r#"{{"@type":"Set","@id":"urn:p","target":"urn:d",{}}}"#, permit(&many.join(",")));
+    assert!(codes_of(&text, None).iter().any(|code| code == "policy/not-analysed"));
+    let profiles = Profiles::shipped();
+    let policy = Policy::from_json(&text, &profiles).unwrap();
+    let fewer = Policy::from_json(
+        &text.replacen("{\"leftOperand\":\"count\",\"operator\":\"neq\",\"rightOperand\":0},", "", 1),
+        &profiles,
+    )
+    .unwrap();
+    let compared = policy::compare::refines(&policy, &fewer);
+    assert_eq!(compared.answer, policy::compare::Answer::Unknown);
+    assert!(compared.reason.contains("6999 constraints"), "{}", compared.reason);
+}

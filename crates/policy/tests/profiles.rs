@@ -82,3 +82,69 @@ fn catena_x_policies_parse_and_tell_what_is_only_legal() {
     let problems = Policy::from_json(wrong, &Profiles::shipped()).unwrap_err();
     assert_eq!(problems.first().code.code, "policy/operator-not-allowed");
 }
+
+#[test]
+fn catena_x_values_and_combinations_are_those_of_the_profile() {
+    const WHOLE: &str = r#"{"leftOperand":"FrameworkAgreement","operator":"eq","rightOperand":"DataExchangeGovernance:1.0"},
+        {"leftOperand":"UsagePurpose","operator":"isAnyOf","rightOperand":["cx.core.industrycore:1"]}"#;
+    let atom = |operand: &str, value: &str| {
+        format!(r#"{{"leftOperand":"{operand}","operator":"eq","rightOperand":"{value}"}}"#)
+    };
+    let rule = |action: &str, constraints: &str| {
+        let text = format!(
+            r#"{{"@type":"Set","@id":"urn:cx","target":"urn:d","profile":"cx-policy:profile2405","permission":[{{"action":"{action}","constraint":[{constraints}]}}]}}"#
+        );
+        Policy::from_json(&text, &Profiles::shipped()).map(|_| ()).map_err(|problems| problems.to_string())
+    };
+    let with = |more: &str| rule("use", &format!("{WHOLE},{more}"));
+    let either = format!(r#"{{"or":[{},{}]}}"#, atom("Membership", "active"), atom("VersionChanges", "x"));
+    let both = format!(r#"{{"and":[{},{}]}}"#, atom("Membership", "active"), atom("VersionChanges", "x"));
+    let ends =
+        format!("{},{}", atom("DataUsageEndDate", "2027-01-01"), atom("DataUsageEndDurationDays", "30"));
+    for (read, wrong) in [
+        (rule("use", WHOLE), None),
+        (rule("cx-policy:access", &atom("Membership", "active")), None),
+        (rule("use", &atom("Membership", "active")), Some("UsagePurpose")),
+        (with(&atom("Membership", "bogus")), Some("bogus")),
+        (with(&atom("DataUsageEndDate", "not a date")), Some("not a date")),
+        (with(&atom("DataUsageEndDate", "2027-01-01T00:00:00Z")), None),
+        (with(&atom("DataUsageEndDurationDays", "-4")), Some("-4")),
+        (with(&ends), Some("DataUsageEndDurationDays")),
+        (with(&either), Some("or")),
+        (with(&both), None),
+    ] {
+        match wrong {
+            None => assert_eq!(read, Ok(())),
+            Some(term) => assert!(read.clone().unwrap_err().contains(term), "{term}: {read:?}"),
+        }
+    }
+}
+
+/// The page's example of a profile and of a taxonomy are files that load, and a policy that uses them is understood.
+#[test]
+fn the_documented_formats_load() {
+    let page = include_str!("../../../docs/profiles-and-taxonomies.md");
+    let block = |fence: &str| {
+        let (_, rest) = page.split_once(&format!("```{fence}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let profiles = Profiles::shipped()
+        .with_file(block("json profile"))
+        .unwrap()
+        .with_taxonomy(block("turtle taxonomy"), "")
+        .unwrap();
+    let policy =
+        Policy::from_json(block("json policy"), &profiles).unwrap_or_else(|problems| panic!("{problems}"));
+    let now = at("2026-11-28T00:00:00Z");
+    let request = Request { action: action::READ, target: "urn:d", assignee: "urn:c", stage: Stage::Use };
+    let facts = |ethics: &str| {
+        Facts::at(now).purpose("https://coast.example/terms#TideModels").with(
+            "https://coast.example/terms#ethicsApproval",
+            policy::Value::symbol(ethics),
+            policy::Source::Attested,
+            now,
+        )
+    };
+    assert_eq!(policy.decide(&request, &facts("granted")).outcome, Outcome::Permit);
+    assert_eq!(policy.decide(&request, &facts("refused")).outcome, Outcome::Deny);
+}

@@ -89,7 +89,7 @@ fn collections_take_their_members_from_the_world() {
 
 #[test]
 fn duties_block_as_the_semantics_say() {
-    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:read ; odrl:duty <urn:duty> . <urn:duty> a odrl:Duty ; odrl:action odrl:compensate .";
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> odrl:action odrl:read ; odrl:target ex:book ; odrl:duty <urn:duty> . <urn:duty> a odrl:Duty ; odrl:action odrl:compensate .";
     let world = |state: &str| {
         format!("{WORLD} <urn:world> ex:includes <urn:earlier> . <urn:earlier> a report:PolicyReport ; report:ruleReport <urn:earlier:duty> .
             <urn:earlier:duty> a report:DutyReport ; report:rule <urn:duty> ; report:deonticState report:{state} .")
@@ -236,4 +236,145 @@ fn taxonomies_and_foreign_operands_can_be_loaded() {
     let refused =
         evaluate(&policy, &format!("{PREFIXES}{REQUEST}"), world, Semantics::Force, &Profiles::shipped());
     assert_eq!(refused.unwrap_err().problems.first().code.code, "policy/unknown-operand");
+}
+
+#[test]
+fn worlds_and_requests_keep_units_and_all_values() {
+    let rule = |constraint: &str| {
+        format!(
+            "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> a odrl:Permission ; odrl:action odrl:read ; odrl:target ex:book ; odrl:constraint [ {constraint} ] ."
+        )
+    };
+    let amount = rule(
+        "odrl:leftOperand odrl:payAmount ; odrl:operator odrl:gteq ; odrl:rightOperand 5 ; odrl:unit ex:EUR",
+    );
+    let dots = rule(
+        "odrl:leftOperand odrl:resolution ; odrl:operator odrl:lteq ; odrl:rightOperand 1200 ; odrl:unit ex:dpi",
+    );
+    let any =
+        rule("odrl:leftOperand odrl:purpose ; odrl:operator odrl:isAnyOf ; odrl:rightOperand ex:p1, ex:p2");
+    let all =
+        rule("odrl:leftOperand odrl:purpose ; odrl:operator odrl:isAllOf ; odrl:rightOperand ex:p1, ex:p2");
+    let elapsed = rule(
+        "odrl:leftOperand odrl:elapsedTime ; odrl:operator odrl:lteq ; odrl:rightOperand \"P90D\"^^xsd:duration",
+    );
+    let fact = |body: &str| {
+        format!(
+            "<urn:world> ex:includes temp:currentTime, ex:f, ex:g . temp:currentTime dct:issued \"2026-05-01T10:00:00Z\"^^xsd:dateTime . {body}"
+        )
+    };
+    let pay =
+        |unit: &str| fact(&format!("ex:f odrl:leftOperand odrl:payAmount ; odrl:rightOperand 7{unit} ."));
+    let purposes =
+        |list: &str| fact(&format!("ex:f odrl:leftOperand odrl:purpose ; odrl:rightOperand {list} ."));
+    let cases = [
+        (&amount, pay(" ; odrl:unit ex:EUR"), true),
+        (&amount, pay(" ; odrl:unit ex:USD"), false),
+        (&amount, pay(""), false),
+        (&amount, r#"{"now":"2026-05-01T10:00:00Z","facts":{"payAmount":{"value":7,"unit":"http://example.org/EUR"}}}"#.to_owned(), true),
+        (&amount, r#"{"now":"2026-05-01T10:00:00Z","facts":{"payAmount":7}}"#.to_owned(), false),
+        (&dots, fact("ex:f odrl:leftOperand odrl:resolution ; odrl:rightOperand 600 ; odrl:unit ex:dpi ."), true),
+        (&any, purposes("ex:p1, ex:p2"), true),
+        // A second purpose that is not listed is not hidden by its place.
+        (&any, purposes("ex:p2, ex:p9"), false),
+        (&any, purposes("ex:p9, ex:p2"), false),
+        (&all, purposes("ex:p1, ex:p2"), true),
+        (&all, purposes("ex:p1"), false),
+        (&all, fact("ex:f odrl:leftOperand odrl:purpose ; odrl:rightOperand ex:p1 . ex:g odrl:leftOperand odrl:purpose ; odrl:rightOperand ex:p2 ."), true),
+        // A month has no one length: not comparable, and no error.
+        (&elapsed, fact("ex:f odrl:leftOperand odrl:elapsedTime ; odrl:rightOperand \"P1M\"^^xsd:duration ."), false),
+        (&elapsed, fact("ex:f odrl:leftOperand odrl:elapsedTime ; odrl:rightOperand \"P30D\"^^xsd:duration ."), true),
+    ];
+    for (policy, world, expected) in cases {
+        assert_eq!(active(&run(policy, REQUEST, &world, Semantics::Force)), [expected], "{policy}\n{world}");
+    }
+    let requested = "<urn:request> a odrl:Request ; odrl:permission <urn:request:rule> . <urn:request:rule> a odrl:Permission ; odrl:assignee ex:carol ; odrl:action odrl:read ; odrl:target ex:book ;
+        odrl:constraint [ odrl:leftOperand odrl:payAmount ; odrl:operator odrl:eq ; odrl:rightOperand 7 ; odrl:unit ex:EUR ] .";
+    assert_eq!(active(&run(&amount, requested, WORLD, Semantics::Force)), [true]);
+    let twice = fact(
+        "ex:f odrl:leftOperand odrl:count ; odrl:rightOperand 1 . ex:g odrl:leftOperand odrl:count ; odrl:rightOperand 2 .",
+    );
+    let text = |body: &str| format!("{PREFIXES}{body}");
+    let refused =
+        evaluate(&text(&amount), &text(REQUEST), &text(&twice), Semantics::Force, &Profiles::shipped());
+    assert!(refused.unwrap_err().problems.to_string().contains("1 and 2"));
+}
+
+#[test]
+fn the_draft_demands_whole_rules_in_force() {
+    let policy = |kind: &str, more: &str, rule: &str| {
+        format!(
+            "<urn:policy> a odrl:{kind} {more} ; odrl:permission <urn:rule> . <urn:rule> a odrl:Permission {rule} ."
+        )
+    };
+    let whole = "; odrl:action odrl:read ; odrl:target ex:book ; odrl:assigner ex:alice";
+    let inactive_duty = "; odrl:action odrl:read ; odrl:target ex:book ; odrl:duty [ odrl:action odrl:compensate ; odrl:constraint [ odrl:leftOperand odrl:dateTime ; odrl:operator odrl:gt ; odrl:rightOperand \"2030-01-01T00:00:00Z\"^^xsd:dateTime ] ]";
+    let open_duty =
+        "; odrl:action odrl:read ; odrl:target ex:book ; odrl:duty [ odrl:action odrl:compensate ]";
+    for (text, draft, force) in [
+        (policy("Set", "", whole), "permit", "permit"),
+        (policy("Offer", "", whole), "deny", "permit"),
+        (policy("Set", "; dct:isReplacedBy <urn:newer>", whole), "deny", "permit"),
+        (policy("Set", "", "; odrl:action odrl:read"), "deny", "permit"),
+        (policy("Set", "", "; odrl:target ex:book"), "deny", "permit"),
+        (policy("Set", "", inactive_duty), "permit", "permit"),
+        (policy("Set", "", open_duty), "deny", "permit"),
+    ] {
+        assert_eq!(run(&text, REQUEST, WORLD, Semantics::Draft).decision, draft, "{text}");
+        assert_eq!(run(&text, REQUEST, WORLD, Semantics::Force).decision, force, "{text}");
+    }
+    // Nobody has said that the book is not on the shelf.
+    let forbidden = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> ; odrl:prohibition <urn:no> . <urn:rule> odrl:action odrl:read ; odrl:target ex:book .
+        <urn:no> odrl:action odrl:read ; odrl:target ex:shelf ; odrl:remedy <urn:remedy> . <urn:remedy> odrl:action odrl:compensate . ex:shelf a odrl:AssetCollection ; odrl:source ex:shelfId .";
+    let report = run(forbidden, REQUEST, WORLD, Semantics::Draft);
+    assert_eq!(
+        (report.decision, run(forbidden, REQUEST, WORLD, Semantics::Force).decision),
+        ("deny", "permit")
+    );
+    let no = report.rule_reports.iter().find(|rule| rule.rule == "urn:no").unwrap();
+    assert_eq!((no.conditions.len(), no.conditions[0].rule.as_str()), (1, "urn:remedy"));
+}
+
+#[test]
+fn the_draft_reports_states_consequences_and_premises() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:may> ; odrl:obligation <urn:must> . <urn:may> odrl:action odrl:read ; odrl:target ex:book .
+        <urn:must> odrl:action odrl:delete ; odrl:target ex:book ; odrl:assignee ex:carol ; odrl:consequence <urn:then> . <urn:then> odrl:action odrl:inform .";
+    let earlier = format!("{WORLD} <urn:world> ex:includes <urn:e> . <urn:e> a report:PolicyReport ; report:ruleReport <urn:e:1> .
+        <urn:e:1> a report:PermissionReport ; report:rule <urn:may> ; report:performanceState report:Performed .");
+    let report = run(policy, REQUEST, &earlier, Semantics::Draft);
+    let state = |iri: &str| {
+        let rule = report.rule_reports.iter().find(|rule| rule.rule == iri).unwrap();
+        (
+            rule.duty.as_ref().unwrap().performance_state,
+            rule.duty.as_ref().unwrap().deontic_state,
+            rule.premises.len(),
+            rule.conditions.len(),
+        )
+    };
+    assert_eq!(state("urn:may"), ("Performed", "Fulfilled", 2, 0));
+    assert_eq!(state("urn:must"), ("Unknown", "NonSet", 3, 1));
+    assert!(report.to_turtle().contains("report:conditionReport"));
+    let force = run(policy, REQUEST, &earlier, Semantics::Force);
+    assert!(force.rule_reports.iter().all(|rule| (rule.rule == "urn:must") == rule.duty.is_some()));
+}
+
+#[test]
+fn the_context_of_odrl_is_known_without_fetching_it() {
+    let policy = "<urn:policy> a odrl:Set ; odrl:permission <urn:rule> . <urn:rule> a odrl:Permission ; odrl:action odrl:read ; odrl:target ex:book ;
+        odrl:constraint [ odrl:leftOperand odrl:purpose ; odrl:operator odrl:eq ; odrl:rightOperand dpv:AcademicResearch ] .";
+    let world = |context: &str| {
+        format!(
+            r#"{{"@context":["{context}",{{"ex":"http://example.org/"}}],"@graph":[
+            {{"@id":"urn:world","ex:includes":[{{"@id":"http://example.com/request/currentTime"}},{{"@id":"urn:f"}}]}},
+            {{"@id":"http://example.com/request/currentTime","dct:issued":"2026-05-01T10:00:00Z"}},
+            {{"uid":"urn:f","leftOperand":"purpose","rightOperand":{{"@id":"dpv:AcademicResearch"}}}}]}}"#
+        )
+    };
+    for address in ["http://www.w3.org/ns/odrl.jsonld", "https://www.w3.org/ns/odrl.jsonld"] {
+        assert_eq!(run(policy, REQUEST, &world(address), Semantics::Draft).decision, "permit");
+    }
+    let text = |body: &str| format!("{PREFIXES}{body}");
+    let other = world("https://contexts.example/other.jsonld");
+    let refused = evaluate(&text(policy), &text(REQUEST), &other, Semantics::Draft, &Profiles::shipped());
+    assert!(refused.is_err(), "nothing is fetched");
 }

@@ -90,3 +90,76 @@ fn permit_tells_the_duties_and_what_is_deferred() {
     let json = serde_json::to_value(&explanation).unwrap();
     assert_eq!(json["rules"][0]["kind"], "permission");
 }
+
+#[test]
+fn explanations_say_what_fails_and_no_more() {
+    use policy::time::UnixMillis;
+    use policy::{Facts, Lang, Request, Stage, Value, vocab};
+    let profiles = policy::Profiles::shipped();
+    let set = |rule: &str| {
+        let text = format!(
+            r#"{{"@type":"Set","@id":"urn:p","target":"urn:d","permission":[{{"action":"read",{rule}}}]}}"#
+        );
+        policy::Policy::from_json(&text, &profiles).unwrap()
+    };
+    let request =
+        Request { action: vocab::action::READ, target: "urn:d", assignee: "urn:b", stage: Stage::Use };
+    let now = UnixMillis::parse_rfc3339("2026-11-28T00:00:00Z").unwrap();
+    let facts = Facts::at(now).uses_spent(0).purpose("dpv:AcademicResearch");
+    let atom = |operand: &str, operator: &str, right: &str| {
+        format!(r#"{{"leftOperand":"{operand}","operator":"{operator}","rightOperand":{right}}}"#)
+    };
+    let explained = |rule: &str, facts: &Facts| {
+        let explanation = set(rule).explain(&request, facts, Lang::En);
+        (explanation.code.unwrap_or("permit"), explanation.lines().join("\n"))
+    };
+
+    let (code, _) = explained(&format!(r#""constraint":[{}]"#, atom("count", "gteq", "3")), &facts);
+    assert_eq!(code, "policy/constraint-unmet", "no uses are spent");
+
+    let xone = format!(
+        r#""constraint":[{{"xone":[{},{}]}}]"#,
+        atom("count", "lteq", "3"),
+        atom("purpose", "isA", "\"dpv:ResearchAndDevelopment\"")
+    );
+    let (code, text) = explained(&xone, &facts);
+    assert_eq!(code, "policy/constraint-unmet");
+    assert!(text.contains("2 of these hold, and only one may"), "{text}");
+
+    let inactive =
+        format!(r#""duty":[{{"action":"compensate","constraint":[{}]}}]"#, atom("count", "gteq", "9"));
+    let (code, text) = explained(&inactive, &facts);
+    assert_eq!(code, "permit", "{text}");
+    assert!(!text.contains("not known to be fulfilled"), "{text}");
+
+    let odd = facts.with(vocab::operand::PURPOSE, Value::whole(3), policy::Source::LocalCounter, now);
+    let (_, text) = explained(
+        &format!(r#""constraint":[{}]"#, atom("purpose", "isA", "\"dpv:ResearchAndDevelopment\"")),
+        &odd,
+    );
+    assert!(text.contains("it must be so") && !text.contains("from a source"), "{text}");
+}
+
+#[test]
+fn sentences_keep_their_words_and_their_things() {
+    use policy::{Enforcement, Lang};
+    let profiles = policy::Profiles::shipped();
+    let rendered = |text: &str, lang: Lang| {
+        let policy = policy::Policy::from_json(text, &profiles).unwrap();
+        policy.render(lang)
+    };
+    let zoneless = r#"{"@type":"Set","@id":"urn:p","target":"urn:d","permission":[{"action":"read","constraint":[{"leftOperand":"dateTime","operator":"lteq","rightOperand":"2026-12-31T00:00:00"}]}]}"#;
+    assert!(rendered(zoneless, Lang::ZhHans)[0].text.contains("未注明时区"));
+    assert!(rendered(zoneless, Lang::ZhHant)[0].text.contains("未註明時區"));
+    let event = r#"{"@type":"Set","@id":"urn:p","target":"urn:d","permission":[{"action":"read","constraint":[{"leftOperand":"event","operator":"lt","rightOperand":"urn:e"}]}]}"#;
+    assert!(rendered(event, Lang::En)[0].text.contains("before urn:e"));
+    let consequence = r#"{"@type":"Set","@id":"urn:p","permission":[{"action":"read","target":"urn:d","duty":[{"action":"inform","consequence":[{"action":"delete"}]}]}]}"#;
+    let clauses = rendered(consequence, Lang::En);
+    assert!(clauses[2].text.contains("urn:d"), "{}", clauses[2].text);
+    let transit = r#"{"@type":"Set","@id":"urn:p","permission":[{"action":"read","target":"urn:d","duty":[{"action":"anonymize"}]}]}"#;
+    let clauses = rendered(transit, Lang::En);
+    assert_eq!(
+        (clauses[1].enforcement, clauses[1].warnings.as_slice()),
+        (Enforcement::Technical, [].as_slice())
+    );
+}

@@ -252,13 +252,14 @@ pub(super) async fn renew_if_due(node: &Arc<Node>) -> Result<Option<UnixMillis>,
 }
 
 /// Renewals are an hour apart, far more often than needed: a replica that missed a withdrawal notices by the next one.
+/// The first comes an hour after the log began: what was just published holds as long as a renewal would let it.
 const RENEWAL_INTERVAL_MILLIS: i64 = 60 * 60 * 1000;
 
 fn renewal_is_due(head: &Head, now: UnixMillis) -> bool {
     let renewed = head.renewal.map(|renewal| renewal.expires.plus_millis(-LIFETIME_MILLIS));
     !head.frozen
         && head.live > 0
-        && renewed.is_none_or(|renewed| now.millis_since(renewed) >= RENEWAL_INTERVAL_MILLIS)
+        && renewed.or(head.begun).is_none_or(|renewed| now.millis_since(renewed) >= RENEWAL_INTERVAL_MILLIS)
 }
 
 /// The secret of the dataset, kept when it is published anew: who joins its versions by a hashed column still can.
@@ -509,28 +510,33 @@ mod tests {
     #[test]
     fn renewals_are_due_once_an_hour_while_something_is_published() {
         let now = UnixMillis(1_795_593_600_000);
-        let head = |live: u64, renewed: Option<i64>, frozen: bool| Head {
+        let head = |live: u64, begun: Option<i64>, renewed: Option<i64>, frozen: bool| Head {
             publisher: ParticipantId::parse("https://harbour.example/id").unwrap(),
             epoch: 1,
             seq: 3,
             hash: Digest::of(b"envelope"),
             live,
             epoch_certificate_not_before: now,
+            begun: begun.map(|ago| now.plus_millis(-ago)),
             renewal: renewed.map(|ago| Renewal { seq: 2, expires: now.plus_millis(LIFETIME_MILLIS - ago) }),
             frozen,
         };
-        let check = |live, renewed, frozen, expected| {
+        let check = |live, begun, renewed, frozen, expected| {
             assert_eq!(
-                renewal_is_due(&head(live, renewed, frozen), now),
+                renewal_is_due(&head(live, begun, renewed, frozen), now),
                 expected,
-                "{live} {renewed:?} {frozen}"
+                "{live} {begun:?} {renewed:?} {frozen}"
             );
         };
-        check(0, None, false, false);
-        check(1, None, false, true);
-        check(1, None, true, false);
-        check(1, Some(RENEWAL_INTERVAL_MILLIS - 1), false, false);
-        check(1, Some(RENEWAL_INTERVAL_MILLIS), false, true);
-        check(0, Some(RENEWAL_INTERVAL_MILLIS), false, false);
+        let (fresh, old) = (Some(RENEWAL_INTERVAL_MILLIS - 1), Some(RENEWAL_INTERVAL_MILLIS));
+        check(0, None, None, false, false);
+        // Older versions did not note when the log began.
+        check(1, None, None, false, true);
+        check(1, None, None, true, false);
+        check(1, fresh, None, false, false);
+        check(1, old, None, false, true);
+        check(1, old, fresh, false, false);
+        check(1, old, old, false, true);
+        check(0, old, old, false, false);
     }
 }

@@ -174,8 +174,19 @@ impl Story<'_> {
             let arguments = ["catalogue", "show", &dataset, "--language", "zh-Hant"];
             let shown: admin::CatalogueEntry = macao.ask(narrator, &arguments).await?;
             narrator.clauses(clauses(&shown)?);
-            let at_provider = entry(&self.space.hong_kong, &dataset, "zh-Hant").await?;
-            ensure(shown == at_provider, || "the entry differs from Hong Kong's".to_owned())?;
+            // Hong Kong may write to its log between two looks: the two are compared once both stand at one state of it.
+            let shown = until("both show the same state of Hong Kong's log", async || {
+                let at_provider = entry(&self.space.hong_kong, &dataset, "zh-Hant").await?;
+                let here = entry(macao, &dataset, "zh-Hant").await?;
+                let same_state = (here.epoch, here.seq, &here.expires)
+                    == (at_provider.epoch, at_provider.seq, &at_provider.expires);
+                Ok(same_state.then_some((here, at_provider)))
+            })
+            .await
+            .and_then(|(here, at_provider)| {
+                ensure(here == at_provider, || "the entry differs from Hong Kong's".to_owned())?;
+                Ok(here)
+            })?;
             let [offer] = shown.offers.as_slice() else {
                 return Err(Trouble::failed("one offer was expected"));
             };
