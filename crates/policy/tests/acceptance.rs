@@ -167,11 +167,8 @@ fn what_is_passed_on_must_be_at_least_as_strict() {
         format!(r#""permission":[{{"action":"{action}","duty":[{duty}]}}]"#)
     };
     let next = |action: &str| {
-        format!(
-            r#""permission":[{{"action":"{action}","duty":[{{"action":{{"rdf:value":{{"@id":"odrl:nextPolicy"}},
-                "odrl:refinement":[{{"leftOperand":"https://w3id.org/idsa/code/TARGET_POLICY","operator":"eq",
-                "rightOperand":{{"@id":"urn:next"}}}}]}}}}]}}]"#
-        )
+        let duty = r#"{"action":"nextPolicy","target":"urn:next"}"#;
+        format!(r#""permission":[{{"action":"{action}","duty":[{duty}]}}]"#)
     };
     let (above, below) = ("https://p.example/id", "https://c.example/id");
     let cases = [
