@@ -199,11 +199,14 @@ impl Linter<'_> {
         {
             self.warn(&DEPRECATED_TERM, &rule.at, short(&rule.action), None);
         }
-        if let (RuleKind::Duty, Some(now), Some(crate::duty::Deadline::At(at))) =
-            (rule.kind, self.now, crate::duty::deadline(rule))
-            && at < now
-        {
-            self.warn(&DEADLINE_PASSED, &rule.at, at.to_string(), None);
+        if let (RuleKind::Duty, Some(now)) = (rule.kind, self.now) {
+            for deadline in crate::duty::deadlines(rule) {
+                if let crate::duty::Deadline::At(at) = deadline
+                    && at < now
+                {
+                    self.warn(&DEADLINE_PASSED, &rule.at, at.to_string(), None);
+                }
+            }
         }
         if rule.kind == RuleKind::Duty && self.is_strangers(rule) {
             self.warn(&NOBODY_PERFORMS, &rule.at, short(&rule.action), None);
