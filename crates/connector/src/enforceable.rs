@@ -129,8 +129,14 @@ pub fn executor(duty: &Duty) -> Option<Executor> {
 
 /// Refuses a policy that this connector could not hold, naming the first operand or duty.
 pub fn require(policy: &Policy) -> Result<(), Refusal> {
-    if let Some(unknown) = policy.operands().into_iter().find(|operand| !SUPPORTED.contains(operand)) {
-        return Err(Refusal::new(&UNSUPPORTED_OPERAND, format!("`{}`", short(unknown))));
+    let unknown: Vec<String> = policy
+        .operands()
+        .into_iter()
+        .filter(|operand| !SUPPORTED.contains(operand))
+        .map(|operand| format!("`{}`", short(operand)))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Refusal::new(&UNSUPPORTED_OPERAND, unknown.join(", ")));
     }
     if let Some(shortest) = policy.lease_millis().filter(|shortest| *shortest < SHORTEST_LEASE_MS) {
         return Err(Refusal::new(&LEASE_TOO_SHORT, format!("{shortest} ms")));
