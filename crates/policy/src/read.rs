@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Conflict, Constraint, Kind, Logic, Model, Note, Rule, RuleKind, Thing};
+use crate::model::{Conflict, Constraint, Kind, Logic, Model, Note, Rule, RuleKind, Thing, clear_status};
 use crate::node::{Item, ItemKind, Node};
 use crate::problem::{
     AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, PARENT_UNAVAILABLE, Position, Problem, Problems, TOO_LARGE,
@@ -762,20 +762,6 @@ impl Reader<'_> {
         };
         Some(Constraint::Logic { logic, uid, parts })
     }
-}
-
-fn clear_status(rule: &mut Rule) {
-    fn clear(constraints: &mut [Constraint]) {
-        for constraint in constraints {
-            match constraint {
-                Constraint::Atom(atom) => atom.status = None,
-                Constraint::Logic { parts, .. } => clear(parts),
-            }
-        }
-    }
-    clear(&mut rule.constraints);
-    clear(&mut rule.refinements);
-    rule.duties.iter_mut().for_each(clear_status);
 }
 
 /// `None` alone if there is no value: the product must not become empty.
