@@ -176,8 +176,14 @@ pub fn require(policy: &Policy) -> Result<(), Refusal> {
     if let Some(collection) = policy.collections().into_iter().next() {
         return Err(Refusal::new(&UNSUPPORTED_COLLECTION, format!("`{collection}`")));
     }
-    if let Some(unknown) = policy.operands().into_iter().find(|operand| !SUPPORTED.contains(operand)) {
-        return Err(Refusal::new(&UNSUPPORTED_OPERAND, format!("`{}`", short(unknown))));
+    let unknown: Vec<String> = policy
+        .operands()
+        .into_iter()
+        .filter(|operand| !SUPPORTED.contains(operand))
+        .map(|operand| format!("`{}`", short(operand)))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(Refusal::new(&UNSUPPORTED_OPERAND, unknown.join(", ")));
     }
     if let Some(constraint) = policy.never_decided().into_iter().next() {
         return Err(Refusal::new(&NEVER_DECIDED, format!("`{constraint}`")));

@@ -80,6 +80,7 @@ mod profile;
 mod rdf;
 mod read;
 mod read_atom;
+mod read_profile;
 pub mod refusal;
 mod render;
 pub mod report;

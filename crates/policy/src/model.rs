@@ -241,3 +241,18 @@ impl Model {
         self.shared(|rule| rule.assignee.as_ref())
     }
 }
+
+/// Forgets what was used up before: statuses are not inherited (ODRL 2.2 Information Model, 2.8).
+pub(crate) fn clear_status(rule: &mut Rule) {
+    fn clear(constraints: &mut [Constraint]) {
+        for constraint in constraints {
+            match constraint {
+                Constraint::Atom(atom) => atom.status = None,
+                Constraint::Logic { parts, .. } => clear(parts),
+            }
+        }
+    }
+    clear(&mut rule.constraints);
+    clear(&mut rule.refinements);
+    rule.duties.iter_mut().for_each(clear_status);
+}

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Conflict, Constraint, Kind, Logic, Model, Note, Rule, RuleKind, Thing};
+use crate::model::{Conflict, Constraint, Kind, Logic, Model, Note, Rule, RuleKind, Thing, clear_status};
 use crate::node::{Item, ItemKind, Node};
 use crate::problem::{
-    AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, OPERATOR_NOT_ALLOWED, PARENT_UNAVAILABLE, Position, Problem,
-    Problems, TOO_LARGE, UNKNOWN_ACTION, UNKNOWN_KIND, UNKNOWN_MEMBER, UNKNOWN_PROFILE, nearest,
+    AMBIGUOUS_MEMBER, BAD_VALUE, MISSING_MEMBER, PARENT_UNAVAILABLE, Position, Problem, Problems, TOO_LARGE,
+    UNKNOWN_ACTION, UNKNOWN_KIND, UNKNOWN_MEMBER, UNKNOWN_PROFILE, nearest,
 };
 use crate::refusal::Code;
 use crate::tables::Tables;
@@ -81,7 +81,7 @@ pub(crate) struct Reader<'a> {
     /// Policies that this one may inherit from, already resolved themselves, so no circle can occur.
     parents: &'a [&'a Model],
     /// Whether a rule may leave out its action, which then is any action: only for compliance reports.
-    lenient: bool,
+    pub(crate) lenient: bool,
     /// The profiles that the policy names.
     pub(crate) named: BTreeSet<String>,
     from_rdf: bool,
@@ -504,37 +504,6 @@ impl Reader<'_> {
         self.known_action(&name, &item.at).map(|action| (action, refinements))
     }
 
-    /// What a policy says itself about the place of an action is taken only where the profile says the same: nothing else
-    /// is decided by.
-    fn as_the_profile_says(&mut self, node: &Node, action: Option<&str>) {
-        if self.lenient {
-            return;
-        }
-        let action = action.and_then(|name| self.tables.action(name));
-        for member in ["includedIn", "implies"] {
-            for item in node.values(&odrl(member)) {
-                let other = self.tables.action(&expand_vocab(&item.shown(), &Vec::new()));
-                let known = match (action, other) {
-                    (Some(action), Some(other)) if member == "includedIn" => {
-                        self.tables.covered(other).contains(action)
-                    }
-                    (Some(action), Some(other)) => self.tables.implied(action).contains(other),
-                    _ => false,
-                };
-                if !known {
-                    let expected = "what the action's profile says of it";
-                    self.complain(
-                        &BAD_VALUE,
-                        &item.at,
-                        format!("{member} {}", short(&item.shown())),
-                        expected,
-                        None,
-                    );
-                }
-            }
-        }
-    }
-
     fn known_action(&mut self, name: &str, at: &Position) -> Option<String> {
         let lower = name
             .strip_prefix(ODRL)
@@ -666,46 +635,6 @@ impl Reader<'_> {
         }
     }
 
-    /// What the profiles of a rule's operands demand of its constraints together.
-    fn combined(
-        &mut self,
-        constraints: &[Constraint],
-        kind: RuleKind,
-        actions: &[(String, Vec<Constraint>)],
-        at: &Position,
-    ) {
-        let mut used: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut logics: BTreeSet<(String, &'static str)> = BTreeSet::new();
-        collect(constraints, &mut Vec::new(), &mut used, &mut logics);
-        let tables = self.tables;
-        let profiles: BTreeSet<&String> = used.iter().map(|(profile, _)| profile).collect();
-        for (profile, rules) in profiles.iter().filter_map(|name| tables.combinations.get_key_value(*name)) {
-            let uses = |operand: &String| used.contains(&(profile.clone(), operand.clone()));
-            for (_, logic) in logics.iter().filter(|(of, _)| of == profile) {
-                if !rules.logic.is_empty() && !rules.logic.iter().any(|known| known == logic) {
-                    let expected = format!("only {} in {profile}", rules.logic.join(", "));
-                    self.complain(&OPERATOR_NOT_ALLOWED, at, *logic, expected, None);
-                }
-            }
-            for group in &rules.exclusive {
-                let several: Vec<String> =
-                    group.iter().filter(|operand| uses(operand)).map(|iri| short(iri)).collect();
-                if several.len() > 1 {
-                    let expected = "one of them, since they exclude each other";
-                    self.complain(&AMBIGUOUS_MEMBER, at, several.join(", "), expected, None);
-                }
-            }
-            let permitted = rules.required.iter().filter(|required| {
-                kind == RuleKind::Permission && actions.iter().any(|(action, _)| *action == required.action)
-            });
-            for operand in permitted.flat_map(|required| &required.operands).filter(|operand| !uses(operand))
-            {
-                let expected = format!("a constraint on it, as {profile} demands of every such permission");
-                self.complain(&MISSING_MEMBER, at, short(operand), expected, None);
-            }
-        }
-    }
-
     fn nested(&mut self, node: &Node, kind: RuleKind, member: &str, depth: usize) -> Vec<Rule> {
         // A consequence has no consequence, nor has a remedy's duty (ODRL 2.2 Information Model, 2.6.5 and 2.6.7);
         // a duty under a permission may have one.
@@ -833,43 +762,6 @@ impl Reader<'_> {
         };
         Some(Constraint::Logic { logic, uid, parts })
     }
-}
-
-/// The operands of constraints with their profiles, and by profile the logical operands they stand under.
-fn collect(
-    constraints: &[Constraint],
-    above: &mut Vec<&'static str>,
-    used: &mut BTreeSet<(String, String)>,
-    logics: &mut BTreeSet<(String, &'static str)>,
-) {
-    for constraint in constraints {
-        match constraint {
-            Constraint::Atom(atom) => {
-                let profile = &atom.operand.profile;
-                used.insert((profile.clone(), atom.operand.iri.clone()));
-                logics.extend(above.iter().map(|logic| (profile.clone(), *logic)));
-            }
-            Constraint::Logic { logic, parts, .. } => {
-                above.push(logic.name());
-                collect(parts, above, used, logics);
-                above.pop();
-            }
-        }
-    }
-}
-
-fn clear_status(rule: &mut Rule) {
-    fn clear(constraints: &mut [Constraint]) {
-        for constraint in constraints {
-            match constraint {
-                Constraint::Atom(atom) => atom.status = None,
-                Constraint::Logic { parts, .. } => clear(parts),
-            }
-        }
-    }
-    clear(&mut rule.constraints);
-    clear(&mut rule.refinements);
-    rule.duties.iter_mut().for_each(clear_status);
 }
 
 /// `None` alone if there is no value: the product must not become empty.

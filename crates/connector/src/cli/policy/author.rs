@@ -217,7 +217,14 @@ struct Terminal<R, W> {
 impl<R: BufRead, W: Write> Terminal<R, W> {
     fn ask_parameter(&mut self, template: &Template, parameter: &Parameter) -> Result<String, Failure> {
         let question = format!("{}: {}", template.label(self.lang), parameter.label(self.lang));
-        self.ask(&question, &parameter.example)
+        // A value that cannot stand there is told at once, not after all questions; the answers end at last.
+        loop {
+            let answer = self.ask(&question, &parameter.example)?;
+            match parameter.check(&answer) {
+                Ok(()) => return Ok(answer),
+                Err(refusal) => writeln!(self.questions, "{}", refusal.detail).map_err(Failure::ours)?,
+            }
+        }
     }
 
     fn ask(&mut self, question: &str, example: &str) -> Result<String, Failure> {
@@ -245,6 +252,7 @@ mod tests {
         Shelf {
             profiles: policy::Profiles::shipped(),
             output: Output { json: false, language: Language::En },
+            parents: Vec::new(),
         }
     }
 
@@ -280,6 +288,9 @@ mod tests {
             (policy.assigner(), policy.target()),
             (Some("https://a.example/id"), Some("https://a.example/d"))
         );
+        let (corrected, questions) =
+            asked(&args(&["count"], &[]), "many\n-3\n3\nhttps://a.example/id\nhttps://a.example/d\n");
+        assert!(corrected.is_ok() && questions.contains("not negative"), "{questions}");
         let answered_all = asked(
             &args(&[], &[]),
             "purpose,count\nScientificResearch\n3\nhttps://a.example/id\nhttps://a.example/d\n",

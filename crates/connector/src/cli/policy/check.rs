@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Shelf, not_understood};
 use crate::cli::output::{Failure, exit};
+use crate::clock::Clock;
 use crate::enforceable;
 
 /// What is checked.
@@ -83,6 +84,8 @@ struct Checked {
     /// What is held by procedure or law alone.
     not_technical: Vec<String>,
     ready_to_publish: bool,
+    /// What stands in the way of publication.
+    obstacles: Vec<String>,
     canonical: String,
 }
 
@@ -99,6 +102,7 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
                 warnings: Vec::new(),
                 not_technical: Vec::new(),
                 ready_to_publish: false,
+                obstacles: Vec::new(),
                 canonical: String::new(),
             };
             shelf.output.show(&checked, lines)?;
@@ -108,16 +112,29 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
         }
     };
     let held = enforceable::require(&policy);
-    let warnings: Vec<Finding> =
-        policy.lint().iter().map(|problem| Finding::of(problem, shelf.lang())).collect();
-    let offer = policy.kind() == Kind::Offer && policy.assigner().is_some();
+    let warnings: Vec<Finding> = policy
+        .lint_at(Clock::start(None).now())
+        .iter()
+        .map(|problem| Finding::of(problem, shelf.lang()))
+        .collect();
+    let mut obstacles = Vec::new();
+    if policy.kind() != Kind::Offer {
+        obstacles.push("it is no Offer".to_owned());
+    }
+    if policy.assigner().is_none() {
+        obstacles.push("it names no assigner".to_owned());
+    }
+    if let Err(refusal) = &held {
+        obstacles.push(format!("{}: {}", refusal.code.code, refusal.detail));
+    }
     let checked = Checked {
         understood: true,
         uid: policy.uid().to_owned(),
         hash: policy.hash(),
         problems: Vec::new(),
         not_technical: not_technical(&policy),
-        ready_to_publish: offer && held.is_ok(),
+        ready_to_publish: obstacles.is_empty(),
+        obstacles,
         canonical: policy.canonical_text().to_owned(),
         warnings,
     };
@@ -158,7 +175,12 @@ fn lines(checked: &Checked) -> String {
     if checked.understood {
         text.push(format!("{}: understood\nhash  {}", checked.uid, checked.hash));
         text.extend(checked.not_technical.iter().map(|clause| format!("not held technically: {clause}")));
-        text.push(format!("ready to publish: {}", if checked.ready_to_publish { "yes" } else { "no" }));
+        let why = checked.obstacles.join("; ");
+        text.push(if why.is_empty() {
+            "ready to publish: yes".to_owned()
+        } else {
+            format!("ready to publish: no, {why}")
+        });
     }
     text.join("\n")
 }

@@ -153,6 +153,7 @@ pub(super) fn explain(shelf: &Shelf, args: &ExplainArgs) -> Result<(), Failure> 
     }
     let action = crate::admin::holdings::expand_action(&args.action)
         .map_err(|error| Failure::from(error.into_refusal()))?;
+    let action = shelf.profiles.current_action(&action);
     shelf.profiles.require_action(&action)?;
     let assignee = args.assignee.as_deref().or(policy.assignee()).unwrap_or_default();
     let target = policy.target().unwrap_or_default();

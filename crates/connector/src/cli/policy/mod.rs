@@ -28,6 +28,9 @@ pub struct PolicyArgs {
     /// One more profile: operands and actions of another vocabulary (JSON, as the shipped profiles); repeatable
     #[arg(long, global = true, value_name = "FILE")]
     profile: Vec<PathBuf>,
+    /// A policy that others name in inheritFrom; repeatable, a parent's own parents first. Nothing is fetched
+    #[arg(long, global = true, value_name = "FILE")]
+    parent: Vec<PathBuf>,
     #[command(subcommand)]
     command: PolicyCommand,
 }
@@ -95,7 +98,11 @@ enum PolicyCommand {
 /// Runs a policy command.
 pub fn run(output: Output, args: PolicyArgs) -> Result<(), Failure> {
     let profiles = profiles(&args)?;
-    let shelf = Shelf { profiles, output };
+    let mut shelf = Shelf { profiles, output, parents: Vec::new() };
+    for file in &args.parent {
+        let parent = shelf.load(file)?;
+        shelf.parents.push(parent);
+    }
     match args.command {
         PolicyCommand::New(args) => author::new(&shelf, &args),
         PolicyCommand::Templates => author::templates(&shelf),
@@ -135,6 +142,8 @@ fn profiles(args: &PolicyArgs) -> Result<Profiles, Failure> {
 struct Shelf {
     profiles: Profiles,
     output: Output,
+    /// The policies that others may inherit from.
+    parents: Vec<Policy>,
 }
 
 impl Shelf {
@@ -147,9 +156,9 @@ impl Shelf {
         let text = read_text(file, MAX_POLICY_BYTES)?;
         let turtle = file.extension().is_some_and(|ending| ending == "ttl");
         Ok(if turtle || !text.trim_start().starts_with(['{', '[']) {
-            Policy::from_turtle(&text, "", &self.profiles)
+            Policy::from_turtle_with_parents(&text, "", &self.profiles, &self.parents)
         } else {
-            Policy::from_json(&text, &self.profiles)
+            Policy::from_json_with_parents(&text, &self.profiles, &self.parents)
         })
     }
 
