@@ -124,13 +124,15 @@ impl Connector {
         self.write("fairlead.toml", text);
     }
 
-    /// Starts the process and waits until it serves; ports are chosen by the system once, then kept.
+    /// Starts the process and waits until it serves; the port for peers is chosen by the system once, then kept.
     pub fn start(&mut self) {
         self.start_with(&[]);
     }
 
     /// Starts the process with further environment variables.
     pub fn start_with(&mut self, variables: &[(&str, &str)]) {
+        // While it did not run, somebody else may have got the port.
+        self.health_address = None;
         self.write_settings();
         let ready = self.spawn(variables).logged("ready");
         self.peers_address = Some(ready["peers"].as_str().expect("where peers connect").to_owned());

@@ -38,8 +38,17 @@ const AUTHORITY_LIMIT: usize = 64 * 1024;
 
 /// Calls of the administration that end or copy something: good messages of nonsense are for them, too, but one that
 /// says nothing is a complete request.
-const TAKES_NOTHING: &[&str] =
-    &["GetStatus", "Reload", "DoctorPeer", "GetVersions", "Heads", "GetLists", "GetStatement"];
+const TAKES_NOTHING: &[&str] = &[
+    "GetStatus",
+    "Reload",
+    "DoctorPeer",
+    "GetVersions",
+    "Heads",
+    "GetLists",
+    "GetStatement",
+    "TellUses",
+    "Standing",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_messages_from_a_peer_change_nothing() {

@@ -308,7 +308,7 @@ fn told() -> [Told; 5] {
             layers: &[ACTION, PURPOSE, ("1.1", "delete", "sealed"), ("1.2", "compensate", "procedural")],
         },
         Told {
-            dataset: Dataset::research("spent").counted(0),
+            dataset: Dataset::research("spent").counted(1),
             reading: ("deny", "policy/count-spent", &[]),
             changes: "",
             left: 0,
@@ -323,6 +323,9 @@ fn a_holding_tells_what_may_be_done_and_how_each_clause_is_held() {
     for Told { dataset, reading: (outcome, code, needs), changes, left, layers } in told() {
         let agreement = held(&mut space, &dataset, b"data");
         let [consumer] = space.all([CONSUMER]);
+        if code == "policy/count-spent" {
+            assert_eq!(consumer.read(&agreement, RESEARCH).exit, exit::DONE);
+        }
         let shown = consumer.show("holdings", &agreement);
         let may = &shown["may"][0];
         let told_needs: Vec<&str> =
