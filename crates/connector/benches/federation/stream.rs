@@ -83,7 +83,7 @@ impl Receiver {
             Ok(hashed)
         });
         let began = Instant::now();
-        asked.send(PullRequest { step: Some(Ask::Open(self.from_the_start())) }).await?;
+        asked.send(PullRequest { step: Some(Ask::Open(self.whole_object())) }).await?;
         let mut told = self.client.pull(ReceiverStream::new(requests)).await?.into_inner();
         for digest in object.chunks() {
             let Some(Told::Chunk(chunk)) = told.message().await?.and_then(|message| message.step) else {
@@ -105,7 +105,7 @@ impl Receiver {
     /// Reads the one object until no more comes; gives when the last chunk came, and tells the bytes read meanwhile.
     pub async fn read_until_silent(&mut self, progress: watch::Sender<u64>) -> anyhow::Result<Instant> {
         let (asked, requests) = mpsc::channel(2);
-        asked.send(PullRequest { step: Some(Ask::Open(self.from_the_start())) }).await?;
+        asked.send(PullRequest { step: Some(Ask::Open(self.whole_object())) }).await?;
         let mut told = self.client.pull(ReceiverStream::new(requests)).await?.into_inner();
         let mut last = Instant::now();
         while let Ok(Some(message)) = told.message().await {
@@ -117,7 +117,7 @@ impl Receiver {
         Ok(last)
     }
 
-    fn from_the_start(&self) -> PullOpen {
+    fn whole_object(&self) -> PullOpen {
         PullOpen {
             provider_pid: self.provider_pid.clone(),
             manifest_digest: self.manifest.digest().to_string(),
