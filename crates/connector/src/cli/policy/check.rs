@@ -111,9 +111,14 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let held = enforceable::require(&policy);
+    let now = Clock::start(None).now();
+    let held = match policy.kind() {
+        Kind::Offer => enforceable::require_published(&policy, now),
+        // What is no offer is not published, and may be of another day.
+        Kind::Set | Kind::Agreement => enforceable::require(&policy),
+    };
     let warnings: Vec<Finding> = policy
-        .lint_at(Clock::start(None).now())
+        .lint_at(now)
         .iter()
         .map(|problem| Finding::of(problem, shelf.lang()))
         .collect();
