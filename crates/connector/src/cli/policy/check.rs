@@ -112,16 +112,14 @@ pub(super) fn run(shelf: &Shelf, args: &CheckArgs) -> Result<(), Failure> {
         }
     };
     let now = Clock::start(None).now();
-    let held = match policy.kind() {
-        Kind::Offer => enforceable::require_published(&policy, now),
+    let held = if policy.kind() == Kind::Offer {
+        enforceable::require_published(&policy, now)
+    } else {
         // What is no offer is not published, and may be of another day.
-        Kind::Set | Kind::Agreement => enforceable::require(&policy),
+        enforceable::require(&policy)
     };
-    let warnings: Vec<Finding> = policy
-        .lint_at(now)
-        .iter()
-        .map(|problem| Finding::of(problem, shelf.lang()))
-        .collect();
+    let warnings: Vec<Finding> =
+        policy.lint_at(now).iter().map(|problem| Finding::of(problem, shelf.lang())).collect();
     let mut obstacles = Vec::new();
     if policy.kind() != Kind::Offer {
         obstacles.push("it is no Offer".to_owned());
