@@ -133,11 +133,17 @@ async fn waiting(node: &Node) -> Result<Vec<ParticipantId>, Error> {
     node.store
         .read(|store| {
             let mut peers = restored::to_ask(store)?;
-            for row in store.scan(Collection::Local, OWED, None, store::MAX_PAGE)? {
-                peers.push(ParticipantId::parse(&String::from_utf8_lossy(&row.value))?);
+            let mut after = None;
+            loop {
+                let rows = store.scan(Collection::Local, OWED, after.as_deref(), store::MAX_PAGE)?;
+                let Some(last) = rows.last() else { break };
+                after = Some(last.key.clone());
+                for row in &rows {
+                    peers.push(ParticipantId::parse(&String::from_utf8_lossy(&row.value))?);
+                }
+                peers.sort();
+                peers.dedup();
             }
-            peers.sort();
-            peers.dedup();
             Ok(peers)
         })
         .await
@@ -169,9 +175,17 @@ async fn tell(node: &Arc<Node>, provider: &ParticipantId) -> Result<(), Error> {
 }
 
 fn owed_to(store: &Snapshot<'_>, provider: &ParticipantId) -> Result<Vec<wire::Uses>, Error> {
-    let rows = store.scan(Collection::Local, OWED, None, store::MAX_PAGE)?;
-    let theirs = rows.iter().filter(|row| row.value == provider.as_str().as_bytes()).take(MAX_ASKED);
+    // What a peer that is away has piled up hides nothing of another's.
+    let (mut theirs, mut after) = (Vec::new(), None);
+    while theirs.len() < MAX_ASKED {
+        let rows = store.scan(Collection::Local, OWED, after.as_deref(), store::MAX_PAGE)?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.key.clone());
+        theirs.extend(rows.into_iter().filter(|row| row.value == provider.as_str().as_bytes()));
+    }
+    theirs.truncate(MAX_ASKED);
     theirs
+        .into_iter()
         .map(|row| -> Result<wire::Uses, Error> {
             let agreement = AgreementId::parse(row.key.strip_prefix(OWED).unwrap_or_default())?;
             let first_use = holdings::get(store, &agreement)?.and_then(|holding| holding.first_use);
